@@ -1,0 +1,1 @@
+"""Recipes: load, merge, check, plan. Nothing here needs root or the network."""

@@ -1,0 +1,263 @@
+"""The plan: what one build of one recipe bakes in, with nothing left to decide.
+
+A plan is plain data. It is made without network and without root, written as ``plan.json`` beside the image,
+and read back by later stages. The same recipe, version and source date always give the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Bootloader",
+    "CertificationSpec",
+    "DiskSpec",
+    "Distribution",
+    "DotnetRuntime",
+    "Dracut",
+    "Identifiers",
+    "InstalledFile",
+    "Kernel",
+    "Locale",
+    "Origin",
+    "PackageRequest",
+    "Packages",
+    "Plan",
+    "Repository",
+    "Script",
+    "Selinux",
+    "Services",
+]
+
+Architecture = Literal["x86_64", "aarch64"]
+Filesystem = Literal["ext4", "xfs"]
+Generation = Literal[1, 2]
+Licence = Literal["free", "payg", "byos"]
+Visibility = Literal["private", "tenant", "community"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Origin(_Frozen):
+    """The place in a recipe or layer that a value comes from.
+
+    ``path`` is relative to the ``images`` directory when the file lies in it, ``line`` counts from 1 (0: unknown).
+    """
+
+    path: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+class Distribution(_Frozen):
+    """What the image is an image of. ``id`` equals ID in the image's os-release."""
+
+    id: str
+    name: str
+    release: str
+    major: int
+    releasever: str
+
+
+class Repository(_Frozen):
+    """One package repository.
+
+    Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and ``metalink``
+    is set; URLs have their variables replaced already. ``key`` is the public key file, relative to ``images/``;
+    ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
+    """
+
+    id: str
+    name: str
+    embedded: str | None = None
+    baseurl: str | None = None
+    metalink: str | None = None
+    key: str
+    fingerprint: str
+    where: Origin
+
+
+class PackageRequest(_Frozen):
+    """A package, package glob or ``@group`` to install, and the line that asks for it."""
+
+    name: str
+    where: Origin
+
+
+class Packages(_Frozen):
+    """``exclude`` holds names and globs that the package manager must not install, not even as a dependency."""
+
+    install: tuple[PackageRequest, ...]
+    exclude: tuple[str, ...] = ()
+
+
+class InstalledFile(_Frozen):
+    """A file that the recipe puts into the image after the packages.
+
+    ``path`` is absolute in the image, ``content`` UTF-8 text, ``mode`` the permission bits.
+    """
+
+    path: str
+    content: str
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+    where: Origin
+
+
+class Script(_Frozen):
+    """A program with its ``#!`` line; runs as root in the image's root after packages and files, sorted by ``name``."""
+
+    name: str
+    content: str
+    where: Origin
+
+
+class Services(_Frozen):
+    """systemd units to enable, disable and mask, with their suffix (``sshd.service``)."""
+
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+
+
+class Kernel(_Frozen):
+    """The kernel's side of the image.
+
+    ``arguments`` is the command line without ``root=`` and ``ro``, in order. ``drivers`` goes into dracut's
+    ``add_drivers``. For each module of ``blacklist`` the root filesystem stage writes
+    ``/etc/modprobe.d/blacklist-<module>.conf``.
+    """
+
+    arguments: tuple[str, ...]
+    drivers: tuple[str, ...] = ()
+    blacklist: tuple[str, ...] = ()
+
+
+class Dracut(_Frozen):
+    """The initramfs is always built with ``hostonly=no``; ``omit`` names dracut modules to leave out."""
+
+    omit: tuple[str, ...] = ()
+    compress: str = "zstd"
+
+
+class Selinux(_Frozen):
+    """What ``/etc/selinux/config`` says; the offline labels follow ``type``."""
+
+    mode: Literal["enforcing", "permissive", "disabled"] = "enforcing"
+    type: Literal["targeted"] = "targeted"
+
+
+class Bootloader(_Frozen):
+    """``serial``: GRUB talks to the first serial port (115200 8N1) too; ``timeout`` in seconds;
+    ``vendor``: the directory below ``/boot/efi/EFI`` that the signed loader reads its configuration from."""
+
+    serial: bool = True
+    timeout: int = 10
+    vendor: str = "redhat"
+
+
+class DotnetRuntime(_Frozen):
+    """A .NET that must be in the image; ``channel`` is major.minor (``10.0``)."""
+
+    channel: str
+    kind: Literal["runtime", "aspnetcore", "sdk"] = "runtime"
+
+
+class DiskSpec(_Frozen):
+    """The disk. Sizes in MiB; ``generations`` are the Hyper-V generations that must boot it (1: BIOS, 2: UEFI)."""
+
+    size_mib: int
+    filesystem: Filesystem = "ext4"
+    layout: Literal["plain", "lvm"] = "plain"
+    generations: tuple[Generation, ...] = (1, 2)
+    esp_mib: int = 500
+    boot_mib: int = 1024
+
+
+class Locale(_Frozen):
+    """``language`` becomes LANG in ``/etc/locale.conf``; ``timezone`` the target of ``/etc/localtime``."""
+
+    language: str = "en_US.UTF-8"
+    timezone: str = "Etc/UTC"
+
+
+class CertificationSpec(_Frozen):
+    """The policies that judge the image, the waivers file (relative to ``images/``) and where it must run."""
+
+    policies: tuple[str, ...]
+    waivers: str | None = None
+    targets: tuple[Literal["azure", "hyperv"], ...] = ("azure", "hyperv")
+
+
+class Identifiers(_Frozen):
+    """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still reproducible."""
+
+    disk_guid: UUID
+    bios_guid: UUID
+    esp_guid: UUID
+    boot_guid: UUID
+    root_guid: UUID
+    boot_fs: UUID
+    root_fs: UUID
+    esp_serial: Annotated[str, Field(pattern=r"^[0-9A-F]{4}-[0-9A-F]{4}$")]
+    vhd: UUID
+
+
+class Plan(_Frozen):
+    """One build, decided. ``source_date_epoch`` is the time (seconds since 1970) that every file gets."""
+
+    recipe: str
+    title: str
+    summary: str
+    version: str
+    source_date_epoch: int
+    architecture: Architecture
+    distribution: Distribution
+    licence: Licence
+    visibility: Visibility
+    repositories: tuple[Repository, ...]
+    packages: Packages
+    files: tuple[InstalledFile, ...] = ()
+    scripts: tuple[Script, ...] = ()
+    services: Services = Services()
+    default_target: str = "multi-user.target"
+    kernel: Kernel
+    dracut: Dracut = Dracut()
+    selinux: Selinux = Selinux()
+    bootloader: Bootloader = Bootloader()
+    dotnet: tuple[DotnetRuntime, ...] = ()
+    disk: DiskSpec
+    locale: Locale = Locale()
+    certification: CertificationSpec
+    identifiers: Identifiers
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of the plan's canonical JSON without its origins.
+
+        Moving a line in a recipe changes no image, so it changes no digest.
+        """
+        data = _without_origins(self.model_dump(mode="json"))
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text of ``plan.json``; ``Plan.model_validate_json`` reads it back."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_origins(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_origins(item) for key, item in value.items() if key != "where"}
+    if isinstance(value, list):
+        return [_without_origins(item) for item in value]
+    return value
