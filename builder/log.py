@@ -1,0 +1,163 @@
+"""Progress for people and for machines.
+
+On a terminal: coloured lines. Elsewhere: plain lines that begin with the seconds since the start. With
+``--json``: one JSON object a line on stdout, for programs. Steps nest and say how long they took.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = [
+    "Mode",
+    "StepTime",
+    "configure",
+    "console",
+    "debug",
+    "event",
+    "info",
+    "progress",
+    "step",
+    "step_times",
+    "warn",
+]
+
+Mode = Literal["rich", "plain", "json"]
+
+
+@dataclass(slots=True)
+class StepTime:
+    """A finished step: its ``title``, nesting ``depth`` (0 is outermost) and length in ``seconds``."""
+
+    title: str
+    depth: int
+    seconds: float
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    mode: Mode = "plain"
+    verbose: bool = False
+    start: float = field(default_factory=time.monotonic)
+    steps: list[StepTime] = field(default_factory=list)
+    last_progress: float = 0.0
+
+
+_state = _State()
+_depth: ContextVar[int] = ContextVar("depth", default=0)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def configure(*, mode: Mode | None = None, verbose: bool = False) -> None:
+    """Choose how to report; ``None`` means rich on a terminal and plain lines elsewhere."""
+    _state.mode = mode or ("rich" if console.is_terminal else "plain")
+    _state.verbose = verbose
+
+
+def info(message: str) -> None:
+    """Tell the user something worth a line."""
+    _line("info", message)
+
+
+def warn(message: str) -> None:
+    """Tell the user something that may need attention but doesn't stop the work."""
+    _line("warning", message)
+
+
+def debug(message: str) -> None:
+    """Tell what happens inside; shown with ``--verbose`` only."""
+    if _state.verbose:
+        _line("debug", message)
+
+
+def event(kind: str, **fields: object) -> None:
+    """A machine-readable event; printed in JSON mode only."""
+    if _state.mode == "json":
+        record = {"time": round(time.time(), 3), "event": kind, **fields}
+        print(json.dumps(record, default=str), flush=True)
+
+
+def progress(what: str, done: float, total: float, *, unit: str = "") -> None:
+    """How far the running step is; at most one line in 2 s (plain) or event a second (JSON)."""
+    now = time.monotonic()
+    if done < total and now - _state.last_progress < (1 if _state.mode == "json" else 2):
+        return
+    _state.last_progress = now
+    if _state.mode == "json":
+        event("progress", what=what, done=done, total=total, unit=unit)
+        return
+    share = f"{100 * done / total:3.0f} %" if total else ""
+    _line("progress", f"{what} {share} ({done:,.0f} of {total:,.0f}{' ' + unit if unit else ''})")
+
+
+@contextmanager
+def step(title: str) -> Iterator[StepTime]:
+    """A step of the work: announced, timed, and reported as failed when an exception leaves it.
+
+    Set ``note`` on the yielded record to add a few words to the closing line.
+    """
+    depth = _depth.get()
+    token = _depth.set(depth + 1)
+    record = StepTime(title, depth, 0.0)
+    event("step-start", title=title, depth=depth)
+    if _state.mode != "json":
+        _print(f"{'  ' * depth}[bold]{escape(title)}[/bold] …")
+    began = time.monotonic()
+    try:
+        yield record
+    except BaseException as error:
+        record.seconds = time.monotonic() - began
+        event(
+            "step-failed",
+            title=title,
+            depth=depth,
+            seconds=round(record.seconds, 3),
+            error=type(error).__name__,
+        )
+        if _state.mode != "json":
+            _print(f"{'  ' * depth}[red]✗ {escape(title)}[/red] [dim]({record.seconds:.1f} s)[/dim]")
+        raise
+    else:
+        record.seconds = time.monotonic() - began
+        _state.steps.append(record)
+        event("step-done", title=title, depth=depth, seconds=round(record.seconds, 3), note=record.note)
+        if _state.mode != "json":
+            note = f" — {escape(record.note)}" if record.note else ""
+            _print(
+                f"{'  ' * depth}[green]✓[/green] {escape(title)}{note} [dim]({record.seconds:.1f} s)[/dim]"
+            )
+    finally:
+        _depth.reset(token)
+
+
+def step_times() -> list[StepTime]:
+    """Every finished step of this process, in the order in which they ended."""
+    return list(_state.steps)
+
+
+def _line(kind: str, message: str) -> None:
+    if _state.mode == "json":
+        event(kind, message=message)
+        return
+    style = {"warning": "yellow", "debug": "dim", "progress": "dim"}.get(kind)
+    text = escape(("warning: " if kind == "warning" else "") + message)
+    text = "  " * _depth.get() + text
+    _print(f"[{style}]{text}[/{style}]" if style else text)
+
+
+def _print(markup: str) -> None:
+    if _state.mode == "plain":
+        elapsed = time.monotonic() - _state.start
+        console.print(f"[{elapsed:7.1f}s] ".replace("[", "\\["), markup, sep="")
+    else:
+        console.print(markup)

@@ -1,0 +1,214 @@
+"""The one place that starts other programs.
+
+Commands are argument tuples, never shell strings. A failure names the command to paste, the last lines of
+its output and a hint; a killed Hallmark takes its children with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import log
+from builder.errors import CommandFailed, HallmarkError
+
+__all__ = ["Completed", "die_with_parent", "find_program", "redact", "register_secret", "run", "spawn"]
+
+Arg = str | os.PathLike[str]
+
+_TAIL_LINES = 25
+_PR_SET_PDEATHSIG = 1
+_secrets: set[str] = set()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a program left: ``argv``, ``returncode``, and its decoded ``stdout`` and ``stderr``."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def register_secret(value: str) -> None:
+    """Make sure that ``value`` is never printed: not in a command line, an output or an error."""
+    if len(value) >= 6:
+        _secrets.add(value)
+
+
+def redact(text: str) -> str:
+    """``text`` with every registered secret replaced by ``***``."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies (prctl(2), PR_SET_PDEATHSIG).
+
+    Runs between fork and exec; a ``kill -9`` of Hallmark then leaves no build and no guest behind.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def find_program(name: str, *, hint: str | None = None) -> str:
+    """The absolute path of a program, the sbin directories included.
+
+    :raises HallmarkError: the program is not installed.
+    """
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise HallmarkError(
+            f"the program {name!r} is not installed",
+            why="Hallmark calls it for this step",
+            hint=hint or "run ./ci/nox once: it installs what is missing; `hallmark doctor` lists each miss",
+        )
+    return found
+
+
+def run(
+    argv: Sequence[Arg],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | bytes | None = None,
+    check: bool = True,
+    log_file: Path | None = None,
+    timeout: float | None = None,
+    hint: str | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    :param env: variables added to the inherited environment.
+    :param log_file: append stdout and stderr here instead of keeping them; the result then holds no output.
+    :param timeout: seconds until the program and its children are killed.
+    :raises CommandFailed: with ``check``, the status was not 0; always, the deadline passed.
+    :raises HallmarkError: the program is not installed.
+    """
+    words = _words(argv)
+    words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
+    shown = tuple(redact(word) for word in words)
+    log.debug(f"$ {shlex.join(shown)}")
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    sink = log_file.open("ab") if log_file else None
+    try:
+        if sink is not None:
+            sink.write(f"$ {shlex.join(shown)}\n".encode())
+            sink.flush()
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **env} if env else None,
+            stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
+            stdout=sink or subprocess.PIPE,
+            stderr=subprocess.STDOUT if sink else subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # one C call: no Python state is touched
+        )
+        try:
+            out, err = process.communicate(data, timeout=timeout)
+        except BaseException as error:
+            _kill_group(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise _failure(
+                    shown, -signal.SIGKILL, "", log_file, f"took longer than {timeout:g} s", hint
+                ) from None
+            raise
+    except FileNotFoundError as error:
+        raise HallmarkError(f"cannot run {words[0]}: {error.strerror}", where=error.filename) from None
+    finally:
+        if sink is not None:
+            sink.close()
+    stdout = redact((out or b"").decode(errors="replace"))
+    stderr = redact((err or b"").decode(errors="replace"))
+    if check and process.returncode != 0:
+        raise _failure(shown, process.returncode, stderr or stdout, log_file, None, hint)
+    return Completed(shown, process.returncode, stdout, stderr)
+
+
+@contextmanager
+def spawn(
+    argv: Sequence[Arg],
+    *,
+    log_file: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    grace: float = 10.0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program in the background for the length of a ``with`` block.
+
+    It is ended by its own process group: SIGTERM, after ``grace`` seconds SIGKILL. Its output goes to
+    ``log_file``.
+    """
+    words = _words(argv)
+    words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
+    log.debug(f"$ {redact(shlex.join(words))} &")
+    with log_file.open("ab") as sink:
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **env} if env else None,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+        _kill_group(process)
+
+
+def _words(argv: Sequence[Arg]) -> list[str]:
+    if not argv:
+        raise ValueError("empty command")
+    return [os.fspath(word) for word in argv]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _failure(
+    argv: tuple[str, ...], status: int, output: str, log_file: Path | None, what: str | None, hint: str | None
+) -> CommandFailed:
+    if log_file is not None and log_file.exists():
+        with log_file.open("rb") as stream:
+            stream.seek(max(0, log_file.stat().st_size - 65536))
+            output = redact(stream.read().decode(errors="replace"))
+    if what is None:
+        what = (
+            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        )
+    tail = output.rstrip().splitlines()[-_TAIL_LINES:]
+    if "No space left on device" in output:
+        hint = (
+            "the disk is full: free space (build/, the package cache) or point --build-dir at a larger disk"
+        )
+    return CommandFailed(
+        f"{Path(argv[0]).name} {what}",
+        where=log_file,
+        argv=argv,
+        returncode=status,
+        output="\n".join(tail),
+        details=[*tail, f"command: {shlex.join(argv)}"],
+        hint=hint,
+    )

@@ -1,0 +1,105 @@
+"""The sessions that release engineers and CI use: ``./ci/nox -l`` lists them.
+
+Sessions are thin: the work is in the ``hallmark`` command and in the tests. They all run in the environment
+that ``ci/nox`` made, because libguestfs's binding fits one interpreter only.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import nox
+
+nox.options.sessions = ["lint", "typecheck", "unit"]
+nox.options.default_venv_backend = "none"
+
+RECIPE = os.environ.get("HALLMARK_RECIPE", "sample-9")
+
+
+def hallmark(session: nox.Session, *words: str) -> None:
+    """Run the command line; words after ``--`` are passed on."""
+    session.run("hallmark", *words, *session.posargs, external=True)
+
+
+@nox.session
+def doctor(session: nox.Session) -> None:
+    """Examine the host and explain each miss."""
+    hallmark(session, "doctor")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build, certify and publish a recipe (default sample-9), then write the catalog."""
+    hallmark(session, "release", *([] if session.posargs else [RECIPE]))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build a recipe's image."""
+    hallmark(session, "build", *([] if session.posargs else [RECIPE]))
+
+
+@nox.session
+def certify(session: nox.Session) -> None:
+    """Certify the latest image of a recipe."""
+    hallmark(session, "certify", *([] if session.posargs else [RECIPE]))
+
+
+@nox.session
+def publish(session: nox.Session) -> None:
+    """Publish the latest certified image of a recipe."""
+    hallmark(session, "publish", *([] if session.posargs else [RECIPE]))
+
+
+@nox.session
+def catalog(session: nox.Session) -> None:
+    """Write the catalog of every release."""
+    hallmark(session, "catalog")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole test suite: lint, types, unit tests, then everything that needs the real tools."""
+    lint(session)
+    typecheck(session)
+    session.run("pytest", "--durations=15", *session.posargs, external=True)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The tests that need no root, no network and no virtual machine: under a minute."""
+    session.run("pytest", "-m", "not system", "-q", *session.posargs, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.run("ruff", "check", ".", external=True)
+    session.run("ruff", "format", "--check", ".", external=True)
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.run("mypy", external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the stages on this machine, side by side, and print the ratios."""
+    session.run("python", "-m", "tests.bench", *session.posargs, external=True)
+
+
+@nox.session(name="docs-check")
+def docs_check(session: nox.Session) -> None:
+    """Run the commands and check the links of the documents."""
+    session.run("pytest", "-q", "tests/test_docs.py", *session.posargs, external=True)
+
+
+@nox.session(name="bare-machine")
+def bare_machine(session: nox.Session) -> None:
+    """Prove the package lists: bootstrap in a fresh Debian root and run a session there (default: unit)."""
+    session.run(
+        "python", "-m", "tests.bare_machine", *(session.posargs or shlex.split("-s unit")), external=True
+    )
