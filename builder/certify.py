@@ -1,0 +1,211 @@
+"""The way from an image to its certificate: boot what must be booted, look at every view, judge, sign.
+
+The views are looked at side by side as far as the machine has cores for it; each leaves its own observations,
+so that a run that was killed looks again only at what it had not finished.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.recipe import Plan
+from builder.stages import StageReport, code_digest, read_stamp, run_stage
+from builder.vm.acceleration import Acceleration, probe
+from builder.vm.firmware import Firmware
+from builder.vm.machine import boot
+from builder.workspace import PROJECT, Artefacts, Workspace, atomic_file, digest_file
+from certification import certificate, judge, keys, observe, report
+from certification.model import View
+
+__all__ = ["certify", "key_directory", "views_of"]
+
+_CODE = ("certification", "builder/image", "builder/vm")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One way to look at the image; ``firmware`` says how it is booted for that."""
+
+    view: View
+    firmware: Firmware | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.view}-{self.firmware}" if self.firmware else self.view
+
+
+def key_directory() -> Path:
+    """Where the signing key is: ``HALLMARK_KEY_DIR``, or ``hallmark/keys`` in the user's configuration."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(os.environ.get("HALLMARK_KEY_DIR") or home / "hallmark" / "keys")
+
+
+def views_of(plan: Plan) -> tuple[_Look, ...]:
+    """How an image of this plan is looked at; the slow looks first, so that they overlap best."""
+    firmware: dict[int, Firmware] = {1: "bios", 2: "uefi"}
+    booted = tuple(
+        _Look("booted", firmware[generation]) for generation in sorted(plan.disk.generations)[::-1]
+    )
+    return (*booted, _Look("disk"), _Look("format"))
+
+
+def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan) -> list[StageReport]:
+    """Look, judge and sign; every stage that is not up to date.
+
+    :raises HallmarkError: the image is not good enough (the reports are written), or a stage failed.
+    """
+    acceleration = probe(cache=workspace.cache)
+    looks = views_of(plan)
+    reports = _observe_all(workspace, artefacts, plan, looks, acceleration)
+    reports.append(_judge(artefacts, plan, looks))
+    return reports
+
+
+def _observe_all(
+    workspace: Workspace,
+    artefacts: Artefacts,
+    plan: Plan,
+    looks: Sequence[_Look],
+    acceleration: Acceleration,
+) -> list[StageReport]:
+    image = read_stamp(artefacts, "image")
+    if image is None:
+        raise HallmarkError("the image was never finished", where=artefacts.image, hint="build it first")
+
+    def one(look: _Look) -> StageReport:
+        return run_stage(
+            artefacts,
+            f"observe-{look.name}",
+            title=f"look at the {look.view} view" + (f", {look.firmware}" if look.firmware else ""),
+            inputs={
+                "image": image.model_dump_json(exclude={"seconds"}),
+                "code": code_digest(*_CODE),
+                "targets": " ".join(plan.certification.targets),
+            },
+            outputs=tuple(_results(artefacts, look)),
+            make=lambda: _observe(workspace, artefacts, look, acceleration),
+        )
+
+    # Two emulated guests on two cores are about as fast as one after the other, but waiting overlaps.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        futures: list[Future[StageReport]] = []
+        for look in looks:
+            context = contextvars.copy_context()
+            futures.append(pool.submit(context.run, one, look))
+        return [future.result() for future in futures]
+
+
+def _results(artefacts: Artefacts, look: _Look) -> tuple[Path, Path]:
+    directory = artefacts.root / "observations" / look.name
+    return directory / "observations.jsonl", directory / "evidence.jsonl"
+
+
+def _observe(workspace: Workspace, artefacts: Artefacts, look: _Look, acceleration: Acceleration) -> None:
+    work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
+    shutil.rmtree(work, ignore_errors=True)
+    out = work / "out"
+    out.mkdir(parents=True)
+    try:
+        if look.firmware is None:
+            observe.observe(
+                look.view,
+                artefacts.image,
+                out=out,
+                logs=artefacts.log,
+                force_tcg=acceleration.kind == "tcg",
+            )
+        else:
+            with boot(
+                artefacts.image,
+                firmware=look.firmware,
+                work=work,
+                logs=artefacts.log,
+                acceleration=acceleration,
+            ) as machine:
+                observe.observe(
+                    look.view,
+                    artefacts.image,
+                    out=out,
+                    logs=artefacts.log,
+                    force_tcg=acceleration.kind == "tcg",
+                    ssh_config=machine.ssh_config,
+                    variant=look.firmware,
+                )
+        target = artefacts.root / "observations" / look.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        out.replace(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look]) -> StageReport:
+    observations = [_results(artefacts, look)[0] for look in looks]
+    waivers = PROJECT / "images" / plan.certification.waivers if plan.certification.waivers else None
+    today = datetime.now(UTC)
+
+    def make() -> None:
+        judgement = judge.judge(
+            observations,
+            policies=plan.certification.policies,
+            waivers=waivers,
+            recipe=plan.recipe,
+            now=today,
+        )
+        with atomic_file(artefacts.evidence) as temporary, temporary.open("wb") as sink:
+            for look in looks:
+                with _results(artefacts, look)[1].open("rb") as source:
+                    shutil.copyfileobj(source, sink)
+        report.write(
+            judgement, html=artefacts.report_html, junit=artefacts.report_xml, json=artefacts.results
+        )
+        if not judgement.certified:
+            artefacts.certificate.unlink(missing_ok=True)
+            raise HallmarkError(
+                f"{plan.recipe} {plan.version} is not certified",
+                where=artefacts.report_html,
+                details=judgement.reasons(),
+                why="only a certified image can be published",
+                hint="open the report: it says what was expected, what was seen and the remedy",
+            )
+        pair = keys.ensure(key_directory())
+        envelope = certificate.issue(
+            judgement,
+            image=artefacts.image,
+            recipe=plan.recipe,
+            version=plan.version,
+            plan_digest=plan.digest(),
+            signer=pair,
+        )
+        with atomic_file(artefacts.certificate) as temporary:
+            temporary.write_text(envelope)
+
+    return run_stage(
+        artefacts,
+        "certificate",
+        title="judge and sign",
+        inputs={
+            **{path.parent.name: digest_file(path) for path in observations},
+            "policies": " ".join(plan.certification.policies),
+            "waivers": digest_file(waivers) if waivers else "",
+            "code": code_digest("certification"),
+            "month": today.strftime("%Y-%m-%d"),
+        },
+        outputs=(artefacts.certificate, artefacts.report_html, artefacts.report_xml, artefacts.results),
+        make=make,
+    )
+
+
+def announce(artefacts: Artefacts) -> None:
+    """Tell where the results are."""
+    log.info(f"report: {artefacts.report_html}")
+    log.info(f"certificate: {artefacts.certificate}")

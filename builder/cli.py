@@ -1,0 +1,240 @@
+"""``hallmark``: the command line. It parses, calls one function, and turns errors into text and a status.
+
+Exit status: 0 success, 1 the work could not be done, 2 the command line is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from builder import log
+from builder.errors import EXIT_FAILURE, HallmarkError
+from builder.run import redact
+from builder.stages import StageReport
+from builder.workspace import Workspace
+
+__all__ = ["main"]
+
+Verb = Callable[[argparse.Namespace, Workspace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the value is the process's exit status."""
+    options = _parser().parse_args(arguments)
+    log.configure(mode="json" if options.json else None, verbose=options.verbose)
+    try:
+        workspace = Workspace.default(build=options.build_dir, cache=options.cache_dir)
+        verb: Verb = options.verb
+        return verb(options, workspace)
+    except HallmarkError as error:
+        _complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.warn("interrupted; the next run goes on from the last complete stage")
+        return 130
+    except BrokenPipeError:
+        return EXIT_FAILURE
+
+
+def _complain(error: HallmarkError) -> None:
+    text = redact(str(error))
+    log.event(
+        "error",
+        what=redact(error.what),
+        where=str(error.where or ""),
+        why=error.why or "",
+        fix=error.hint or "",
+    )
+    log.console.print(f"[bold red]error:[/bold red] {escape(text)}")
+
+
+def _doctor(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import doctor
+
+    return doctor.report(doctor.examine(workspace=workspace))
+
+
+def _sample_distribution(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import sampledistro
+
+    sample = sampledistro.ensure(cache=workspace.cache)
+    print(sample.path)
+    return 0
+
+
+def _lint(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.lint_command(options.recipes)
+
+
+def _plan(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.plan_command(options.recipes)
+
+
+def _build(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import Pipeline
+
+    pipeline = Pipeline(workspace, options.recipe, wanted_version=options.version)
+    try:
+        artefacts = pipeline.build()
+    finally:
+        _table(pipeline.reports)
+    log.info(f"image: {artefacts.image}")
+    return 0
+
+
+def _boot(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import existing
+    from builder.vm import interactive
+    from builder.vm.acceleration import probe
+
+    image = Path(options.image)
+    if not image.is_file():
+        image = existing(workspace, options.image)[0].image
+    return interactive(
+        image,
+        firmware=options.firmware,
+        work=workspace.work,
+        logs=workspace.work,
+        acceleration=probe(cache=workspace.cache),
+    )
+
+
+def _certify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.certify import certify
+    from builder.pipeline import existing
+
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    with workspace.lock(plan.recipe):
+        reports = certify(workspace, artefacts, plan)
+    _table(reports)
+    log.info(f"report: {artefacts.report_html}")
+    log.info(f"certificate: {artefacts.certificate}")
+    return 0
+
+
+def _publish(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import existing
+    from builder.release import publish_stage
+
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    with workspace.lock(plan.recipe):
+        _table([publish_stage(workspace, artefacts, plan, destination=options.destination)])
+    return 0
+
+
+def _catalog(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import catalog_stage
+
+    _, page = catalog_stage(workspace)
+    log.info(f"catalog: {page}")
+    return 0
+
+
+def _verify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import verify
+
+    return verify(options.image, options.certificate, options.key)
+
+
+def _release(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import release
+
+    reports: list[StageReport] = []
+    try:
+        release(
+            workspace,
+            options.recipe,
+            version=options.version,
+            destination=options.destination,
+            reports=reports,
+        )
+    finally:
+        _table(reports)
+    return 0
+
+
+def _table(reports: Sequence[StageReport]) -> None:
+    """Print the stages of this run with their times."""
+    if not reports:
+        return
+    log.event("stages", stages=[{"name": r.name, "state": r.state, "seconds": r.seconds} for r in reports])
+    table = Table("stage", "state", "seconds", box=None, padding=(0, 2))
+    table.columns[2].justify = "right"
+    for report in reports:
+        style = "green" if report.state == "done" else "dim"
+        table.add_row(report.name, f"[{style}]{report.state}[/{style}]", f"{report.seconds:.1f}")
+    log.console.print(table)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hallmark",
+        description="Turns recipes into certified RHEL, CentOS and Atomic Host images for Azure and Hyper-V.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="one JSON event a line on standard output")
+    common.add_argument("-v", "--verbose", action="store_true", help="show every command that is run")
+    common.add_argument("--build-dir", type=Path, metavar="DIR", help="where artefacts go (default: build/)")
+    common.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="the package cache (default: ~/.cache/hallmark)"
+    )
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name: str, function: Verb, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(verb=function)
+        return sub
+
+    def recipe(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("recipe", help="a name in images/ (sample-9) or the path of a recipe")
+        sub.add_argument(
+            "--version", metavar="X.Y.Z", help="MAJOR.YYYYMMDD.N instead of the one that is next"
+        )
+
+    verb("doctor", _doctor, "examine this host and explain each miss with its remedy")
+    verb("sample-distribution", _sample_distribution, "make the sample distribution; print its path")
+    for name, function, text in (
+        ("lint", _lint, "check recipes: every violation with file and line"),
+        ("plan", _plan, "print what recipes would build, as JSON"),
+    ):
+        verb(name, function, text).add_argument(
+            "recipes", nargs="*", metavar="recipe", help="names or paths (default: every recipe in images/)"
+        )
+    recipe(verb("build", _build, "build a recipe's image"))
+    sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
+    sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
+    sub.add_argument("--firmware", choices=("bios", "uefi"), default="uefi")
+    recipe(verb("certify", _certify, "examine an image and issue its certificate"))
+    for name, function, text in (
+        ("publish", _publish, "publish a certified image"),
+        ("release", _release, "build, certify and publish a recipe, then write the catalog"),
+    ):
+        sub = verb(name, function, text)
+        recipe(sub)
+        sub.add_argument(
+            "--destination",
+            metavar="URL",
+            help="azurite (default), azure://ACCOUNT/CONTAINER or file:///DIRECTORY",
+        )
+    verb("catalog", _catalog, "write the catalog of every release")
+    sub = verb(
+        "verify", _verify, "check an image against its certificate: offline, with the public key alone"
+    )
+    sub.add_argument("image", type=Path)
+    sub.add_argument("certificate", type=Path)
+    sub.add_argument("--key", type=Path, help="the public key (default: this machine's own)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The graph of stages: the one place that knows their order.
+
+    recipe → plan → rootfs → image → verdicts → certificate → release → catalog
+
+Each stage is a function of the digests of its inputs (``builder.stages``); none reaches back.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder import log, versions
+from builder.errors import HallmarkError
+from builder.recipe import Plan, find, load, plan
+from builder.rootfs import ResolvedRepository
+from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
+from builder.workspace import PROJECT, Artefacts, Workspace, atomic_file, digest_file, digest_json
+
+__all__ = ["Pipeline", "existing"]
+
+IMAGES = PROJECT / "images"
+# What the digest of a plan leaves open: it is made with these before the version is known.
+_NO_VERSION = "0.19700101.0"
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """One recipe on its way to a release. ``reports`` holds what happened to each stage so far."""
+
+    workspace: Workspace
+    recipe: str
+    wanted_version: str | None = None
+    reports: list[StageReport] = field(default_factory=list)
+    _repositories: tuple[ResolvedRepository, ...] = ()
+    _repository_digest: str = ""
+
+    def build(self) -> Artefacts:
+        """Recipe to image: every stage that is not up to date.
+
+        :raises HallmarkError: the recipe is wrong, or a stage failed.
+        """
+        path = find(self.recipe)
+        loaded = load(path)
+        draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
+        name = draft.recipe
+        with self.workspace.lock(name):
+            self._resolve_repositories(draft)
+            inputs = digest_json(
+                {
+                    "plan": draft.digest(),
+                    "repositories": self._repository_digest,
+                    "code": code_digest("builder/rootfs", "builder/disk", "builder/image"),
+                }
+            )
+            artefacts = versions.choose(
+                self.workspace,
+                name,
+                major=draft.distribution.major,
+                inputs=inputs,
+                wanted=self.wanted_version,
+            )
+            version = artefacts.root.name
+            final = plan(loaded, version=version, source_date_epoch=versions.epoch_of(version))
+            log.info(f"{name} {version}: {artefacts.root}")
+            with atomic_file(artefacts.plan) as temporary:
+                temporary.write_text(final.to_json())
+            self._rootfs(final, artefacts)
+            self._image(final, artefacts)
+        return artefacts
+
+    def _resolve_repositories(self, draft: Plan) -> None:
+        resolved = []
+        digests = []
+        for repository in draft.repositories:
+            baseurl = repository.baseurl
+            key = IMAGES / repository.key
+            if repository.embedded is not None:
+                from builder import sampledistro
+
+                began = log.step_times()
+                sample = sampledistro.ensure(cache=self.workspace.cache)
+                ended = log.step_times()[len(began) :]
+                seconds = sum(step.seconds for step in ended if step.depth == 0)
+                self.reports.append(
+                    StageReport("sample-distribution", "done" if ended else "up to date", seconds)
+                )
+                baseurl = sample.path.as_uri()
+                key = sample.key
+                digests.append(sample.digest)
+            resolved.append(
+                ResolvedRepository(
+                    id=repository.id,
+                    baseurl=baseurl,
+                    metalink=repository.metalink,
+                    key=key,
+                    fingerprint=repository.fingerprint,
+                )
+            )
+            digests.append(repository.fingerprint)
+        self._repositories = tuple(resolved)
+        self._repository_digest = digest_json(digests)
+
+    def _rootfs(self, final: Plan, artefacts: Artefacts) -> None:
+        from builder.rootfs import build_rootfs
+
+        def make() -> None:
+            with self._scratch("rootfs") as work:
+                result = work / "result"
+                result.mkdir()
+                build_rootfs(
+                    final,
+                    self._repositories,
+                    destination=result,
+                    work=work,
+                    logs=artefacts.log,
+                )
+                for target in (artefacts.packages, artefacts.sbom, artefacts.rootfs):
+                    (result / target.name).replace(target)
+
+        self.reports.append(
+            run_stage(
+                artefacts,
+                "rootfs",
+                title="root filesystem",
+                inputs={
+                    "plan": final.digest(),
+                    "repositories": self._repository_digest,
+                    "code": code_digest("builder/rootfs"),
+                },
+                outputs=(artefacts.rootfs, artefacts.packages, artefacts.sbom),
+                make=make,
+            )
+        )
+
+    def _image(self, final: Plan, artefacts: Artefacts) -> None:
+        from builder.disk import assemble
+        from builder.image.vhd import write_footer
+        from builder.vm.acceleration import probe
+
+        def make() -> None:
+            force_tcg = False
+            if final.disk.filesystem != "ext4" or final.disk.layout != "plain":
+                force_tcg = probe(cache=self.workspace.cache).kind == "tcg"
+            with self._scratch("disk") as work:
+                disk = work / "disk.raw"
+                assemble(
+                    artefacts.rootfs,
+                    final,
+                    destination=disk,
+                    work=work,
+                    logs=artefacts.log,
+                    force_tcg=force_tcg,
+                )
+                write_footer(disk, timestamp=final.source_date_epoch, unique_id=final.identifiers.vhd)
+                disk.replace(artefacts.image)
+
+        rootfs = read_stamp(artefacts, "rootfs")
+        assert rootfs is not None, "the image stage follows the rootfs stage"
+        self.reports.append(
+            run_stage(
+                artefacts,
+                "image",
+                title="disk and image",
+                inputs={
+                    "plan": final.digest(),
+                    "rootfs": rootfs.model_dump_json(exclude={"seconds"}),
+                    "code": code_digest("builder/disk", "builder/image"),
+                },
+                outputs=(artefacts.image,),
+                make=make,
+            )
+        )
+
+    @contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        """A fresh directory for one stage; what an earlier, killed run left in its place is removed."""
+        from builder.rootfs import sweep
+
+        base = self.workspace.work / f"{self.recipe_name}-{name}"
+        sweep(base)
+        shutil.rmtree(base, ignore_errors=True)
+        base.mkdir(parents=True)
+        try:
+            yield Path(tempfile.mkdtemp(dir=base))
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe's name, whether it was given as a name or as a path."""
+        return Path(self.recipe).stem
+
+
+def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:
+    """The image of a recipe that was built before, checked to be as the build left it.
+
+    :raises HallmarkError: there is none, or it was changed since it was built.
+    """
+    name = Path(recipe).stem
+    found = workspace.artefacts(name, version) if version else versions.newest(workspace, name)
+    if found is None or not found.image.exists() or not found.plan.exists():
+        raise HallmarkError(
+            f"there is no image of {name}" + (f" {version}" if version else ""),
+            where=workspace.build / name,
+            hint=f"build it first: hallmark build {name}",
+        )
+    stamp = read_stamp(found, "image")
+    if stamp is not None and stamp.outputs[found.image.name] != output_of(found.image):
+        raise HallmarkError(
+            "the image is not as the build left it: its size or modification time differ",
+            where=found.image,
+            why="a certificate speaks for the bytes that the recipe produced",
+            hint=f"build it again: hallmark build {name}",
+        )
+    return found, Plan.model_validate_json(found.plan.read_bytes())
+
+
+def digest_of(artefacts: Artefacts) -> str:
+    """The SHA-256 of the image file's bytes, footer included."""
+    return digest_file(artefacts.image)

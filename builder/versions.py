@@ -1,0 +1,108 @@
+"""Which version a build gets: ``MAJOR.YYYYMMDD.N``.
+
+The same inputs find their version again, so that an interrupted run goes on and an unchanged one has nothing
+to do. Anything else gets a new number: a version that was published is never built twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder.errors import HallmarkError
+from builder.workspace import Artefacts, Workspace, atomic_file
+
+__all__ = ["VERSION", "choose", "epoch_of", "newest", "parse"]
+
+VERSION = re.compile(r"^(?P<major>[0-9]+)\.(?P<date>[0-9]{8})\.(?P<n>[0-9]+)$")
+_MARK = "inputs"
+
+
+def parse(version: str) -> tuple[int, int, int]:
+    """The three numbers of a version, in the order in which versions sort.
+
+    :raises HallmarkError: the text is not ``MAJOR.YYYYMMDD.N``.
+    """
+    match = VERSION.match(version)
+    if match is None:
+        raise HallmarkError(
+            f"{version!r} is not a version",
+            why="a Compute Gallery accepts three whole numbers only, and consumers sort by them",
+            hint="write it as MAJOR.YYYYMMDD.N, for example 9.20261122.0",
+        )
+    return int(match["major"]), int(match["date"]), int(match["n"])
+
+
+def epoch_of(version: str) -> int:
+    """The time that every file of a version gets: SOURCE_DATE_EPOCH, or midnight (UTC) of its date."""
+    override = os.environ.get("SOURCE_DATE_EPOCH")
+    if override:
+        return int(override)
+    date = str(parse(version)[1])
+    try:
+        return int(datetime.strptime(date, "%Y%m%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise HallmarkError(f"{date} in version {version} is not a date", hint="use YYYYMMDD") from None
+
+
+def newest(workspace: Workspace, recipe: str) -> Artefacts | None:
+    """The newest version of a recipe that was begun, finished or not."""
+    places = [path for path in (workspace.build / recipe).glob("*") if VERSION.match(path.name)]
+    places = [path for path in places if path.is_dir() and not path.is_symlink()]
+    return Artefacts(max(places, key=lambda path: parse(path.name))) if places else None
+
+
+def choose(
+    workspace: Workspace, recipe: str, *, major: int, inputs: str, wanted: str | None = None
+) -> Artefacts:
+    """The place of the version for these inputs; it is made and marked with them.
+
+    :param inputs: the digest of everything that decides what the image holds.
+    :param wanted: a version that the user insists on.
+    :raises HallmarkError: the wanted version was published with other inputs.
+    """
+    if wanted is not None:
+        parse(wanted)
+        place = workspace.artefacts(recipe, wanted)
+        if _published(place) and _inputs(place) != inputs:
+            raise HallmarkError(
+                f"version {wanted} of {recipe} is published and its inputs have changed since",
+                why="a published version must always mean the same bytes",
+                hint="leave --version out: the next number is taken",
+            )
+        return _mark(place, inputs)
+    last = newest(workspace, recipe)
+    if last is not None and _inputs(last) == inputs:
+        return last
+    date = int(datetime.now(UTC).strftime("%Y%m%d"))
+    number = 0
+    if last is not None and parse(last.root.name)[1] >= date:
+        _, date, number = parse(last.root.name)
+        number += 1
+    return _mark(workspace.artefacts(recipe, f"{major}.{date}.{number}"), inputs)
+
+
+def _published(place: Artefacts) -> bool:
+    return place.release.exists()
+
+
+def _inputs(place: Artefacts) -> str | None:
+    mark = place.stages / _MARK
+    return mark.read_text() if mark.exists() else None
+
+
+def _mark(place: Artefacts, inputs: str) -> Artefacts:
+    for directory in (place.root, place.stages, place.log):
+        _make(directory)
+    with atomic_file(place.stages / _MARK) as temporary:
+        temporary.write_text(inputs)
+    return place
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HallmarkError(f"cannot make the directory: {error.strerror}", where=directory) from None

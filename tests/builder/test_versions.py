@@ -1,0 +1,60 @@
+"""Versions: the same inputs find theirs again, others get the next number, published ones stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from builder import versions
+from builder.errors import HallmarkError
+from builder.workspace import Workspace
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+
+
+def test_numbers_follow_the_inputs(space: Workspace) -> None:
+    today = datetime.now(UTC).strftime("%Y%m%d")
+    names = [
+        versions.choose(space, "sample-9", major=9, inputs=inputs).root.name
+        for inputs in ("a", "a", "b", "b", "a")
+    ]
+    assert names == [f"9.{today}.{n}" for n in (0, 0, 1, 1, 2)]
+
+
+def test_versions_sort_by_number_not_by_text(space: Workspace) -> None:
+    for number in range(12):
+        versions.choose(space, "sample-9", major=9, inputs=str(number))
+    newest = versions.newest(space, "sample-9")
+    assert newest is not None
+    assert newest.root.name.endswith(".11")
+
+
+def test_a_published_version_keeps_its_inputs(space: Workspace) -> None:
+    place = versions.choose(space, "sample-9", major=9, inputs="a", wanted="9.20260101.0")
+    place.release.write_text("{}")
+    assert versions.choose(space, "sample-9", major=9, inputs="a", wanted="9.20260101.0") == place
+    with pytest.raises(HallmarkError, match="is published"):
+        versions.choose(space, "sample-9", major=9, inputs="b", wanted="9.20260101.0")
+
+
+@pytest.mark.parametrize(
+    "text", ["9", "9.1", "9.20260101", "v9.20260101.0", "9.20260101.0-rc1", "9.2026011.0"]
+)
+def test_other_texts_are_no_versions(text: str) -> None:
+    with pytest.raises(HallmarkError, match="not a version"):
+        versions.parse(text)
+
+
+def test_the_time_of_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert versions.epoch_of("9.20260101.3") == int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert versions.epoch_of("9.20260101.3") == 1700000000
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    with pytest.raises(HallmarkError, match="not a date"):
+        versions.epoch_of("9.20261399.0")

@@ -1,0 +1,83 @@
+"""Artefacts appear whole or not at all; digests are right for sparse files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from builder.errors import HallmarkError
+from builder.workspace import Workspace, atomic_directory, atomic_file, digest_file, digest_json
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "artefact"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_a_directory_is_replaced_in_one_piece(tmp_path: Path) -> None:
+    target = tmp_path / "repository"
+    for content in ("one", "two"):
+        with atomic_directory(target) as temporary:
+            (temporary / "file").write_text(content)
+        assert (target / "file").read_text() == content
+    with pytest.raises(RuntimeError), atomic_directory(target) as temporary:
+        raise RuntimeError
+    assert (target / "file").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [(0, b"x")], [(5 << 20, b"tail")], [(0, b"head"), (9 << 20, b"middle"), (30 << 20, b"end")]],
+)
+def test_the_digest_of_a_sparse_file_is_that_of_its_bytes(
+    tmp_path: Path, pieces: list[tuple[int, bytes]]
+) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as stream:
+        for offset, data in pieces:
+            stream.seek(offset)
+            stream.write(data)
+        stream.truncate(max([33 << 20, *(offset + len(data) for offset, data in pieces)]))
+    assert digest_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_json_digests_ignore_the_order_of_keys() -> None:
+    assert digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+    assert digest_json({"a": 1}) != digest_json({"a": 2})
+
+
+def test_two_runs_do_not_work_on_one_recipe(tmp_path: Path) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    with (
+        space.lock("sample"),
+        pytest.raises(HallmarkError, match="another hallmark process"),
+        space.lock("sample"),
+    ):
+        pass
+    with space.lock("sample"):
+        pass
+
+
+def test_latest_moves_in_one_step(tmp_path: Path) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    assert space.latest("sample") is None
+    for version in ("9.20260101.0", "9.20260102.0"):
+        space.artefacts("sample", version).root.mkdir(parents=True)
+        space.set_latest("sample", version)
+        latest = space.latest("sample")
+        assert latest is not None
+        assert latest.root.name == version
+
+
+def test_an_unusable_directory_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HallmarkError, match="cannot make the directory"):
+        Workspace.default(build=tmp_path / "file" / "build", cache=tmp_path / "cache")
