@@ -1,0 +1,65 @@
+"""Fixtures that many tests share: each expensive thing is made once in a session.
+
+The build directory of the session is kept when ``HALLMARK_TEST_BUILD_DIR`` names one: a second run its images up to date.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.workspace import PROJECT, Artefacts, Workspace
+
+if TYPE_CHECKING:
+    from builder.sampledistro import SampleRepository
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sign with a key of the session's own, never with the user's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HALLMARK_KEY_DIR", str(tmp_path_factory.mktemp("keys")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The session's build directory and the machine's package cache."""
+    named = os.environ.get("HALLMARK_TEST_BUILD_DIR")
+    # Not below /tmp where that is a small memory filesystem: an image is about a gigabyte.
+    build = Path(named) if named else Path(tmp_path_factory.mktemp("build"))
+    return Workspace.default(build=build)
+
+
+@pytest.fixture(scope="session")
+def sample_repository(workspace: Workspace) -> SampleRepository:
+    """The sample distribution, made if it is not in the cache."""
+    from builder import sampledistro
+
+    return sampledistro.ensure(cache=workspace.cache)
+
+
+@pytest.fixture(scope="session")
+def sample_image(workspace: Workspace, sample_repository: SampleRepository) -> Artefacts:
+    """The sample recipe, built with its default filesystem (ext4)."""
+    from builder.pipeline import Pipeline
+
+    return Pipeline(workspace, "sample-9").build()
+
+
+@pytest.fixture(scope="session")
+def xfs_image(
+    workspace: Workspace, sample_repository: SampleRepository, tmp_path_factory: pytest.TempPathFactory
+) -> Artefacts:
+    """The sample recipe with XFS filesystems, which go through libguestfs."""
+    from builder.pipeline import Pipeline
+
+    recipe = tmp_path_factory.mktemp("recipes") / "sample-9-xfs.yaml"
+    text = (PROJECT / "images" / "sample-9.yaml").read_text()
+    recipe.write_text(text.replace("recipe: sample-9\n", "recipe: sample-9-xfs\n") + "\n# XFS\n")
+    return Pipeline(workspace, str(recipe)).build()
