@@ -3,8 +3,9 @@
     python -m tests.bare_machine [--root DIR] [--keep] -- -s unit
 
 Makes a minimal Debian with debootstrap, clones the committed project into it and runs ``./ci/nox`` with the
-words after ``--`` there. The root shares this machine's kernel, devices, network and package registry settings, and
-nothing else; it lives in its own mount and PID namespaces, so that nothing stays mounted or running.
+words after ``--`` there. The root shares this machine's kernel, devices, network and package registry
+settings, and nothing else; it lives in its own mount and PID namespaces, so that nothing stays mounted or
+running.
 """
 
 from __future__ import annotations

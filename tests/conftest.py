@@ -1,6 +1,7 @@
 """Fixtures that many tests share: each expensive thing is made once in a session.
 
-The build directory of the session is kept when ``HALLMARK_TEST_BUILD_DIR`` names one: a second run its images up to date.
+The build directory of the session is kept when ``HALLMARK_TEST_BUILD_DIR`` names one: a second run then finds
+its images up to date.
 """
 
 from __future__ import annotations
