@@ -112,11 +112,9 @@ def _bootstrap(root: Path) -> None:
     )
     for name in _SETTINGS:
         source, target = Path("/") / name, root / name
-        if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        elif source.exists():
+        if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            run(["cp", "--archive", "--remove-destination", "--no-target-directory", source, target])
     (root / "var/tmp").mkdir(exist_ok=True)
 
 
