@@ -1,0 +1,3 @@
+"""Virtual machines: boot an image the way Azure and Hyper-V do, and log in to it."""
+
+from __future__ import annotations
