@@ -1,0 +1,235 @@
+"""What certification talks about: requirements, what was observed of them, and where.
+
+Everything that crosses a module or a process boundary is one of these frozen models, so that a record
+that was written by one version and read by another fails loudly instead of being half understood.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = [
+    "AREAS",
+    "RUN_FORMAT",
+    "VIEWS",
+    "AppliesTo",
+    "Check",
+    "Family",
+    "Generation",
+    "Model",
+    "Observation",
+    "Outcome",
+    "Requirement",
+    "RunRecord",
+    "Severity",
+    "Subject",
+    "Target",
+    "View",
+    "Waiver",
+]
+
+Severity = Literal["must", "should", "info"]
+View = Literal["format", "disk", "booted"]
+Family = Literal["rhel", "centos", "atomic"]
+Generation = Literal["gen1", "gen2"]
+Target = Literal["azure", "hyperv"]
+Outcome = Literal["pass", "fail", "error", "not-applicable"]
+
+VIEWS: tuple[View, ...] = ("format", "disk", "booted")
+AREAS = ("format", "ccsp", "azure", "hyperv", "dotnet", "atomic", "security", "hygiene", "support")
+RUN_FORMAT = 1
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+$")]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Model(BaseModel):
+    """Frozen, and strict about unknown keys: a typing mistake in data is an error, not a comment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Subject(Model):
+    """What the guest says it is, as far as requirements depend on it.
+
+    ``families`` is what the guest is judged as. A distribution that is neither RHEL nor CentOS but names
+    both in ID_LIKE is judged as Enterprise Linux: by what applies to RHEL and to CentOS alike.
+    """
+
+    id: str
+    version: str
+    name: str = ""
+    families: frozenset[Family]
+    like: bool = False
+
+    @classmethod
+    def from_os_release(cls, fields: dict[str, str], *, ostree: bool = False) -> Subject:
+        """From the fields of os-release(5); ``ostree``: the root is an ostree deployment."""
+        identity = fields.get("ID", "")
+        like = fields.get("ID_LIKE", "").split()
+        families: set[Family] = set()
+        by_likeness = False
+        if identity == "rhel":
+            families = {"rhel"}
+        elif identity == "centos":
+            families = {"centos"}
+        elif "rhel" in like and "centos" in like:
+            families, by_likeness = {"rhel", "centos"}, True
+        if ostree or fields.get("VARIANT_ID") == "atomic.host":
+            families = {"atomic"}
+        return cls(
+            id=identity,
+            version=fields.get("VERSION_ID", ""),
+            name=fields.get("PRETTY_NAME") or fields.get("NAME", ""),
+            families=frozenset(families),
+            like=by_likeness,
+        )
+
+
+class AppliesTo(Model):
+    """The images that a requirement is about. ``versions`` is a PEP 440 specifier over VERSION_ID, or ``*``."""
+
+    families: frozenset[Family] = frozenset({"rhel", "centos", "atomic"})
+    versions: str = "*"
+    generations: frozenset[Generation] = frozenset({"gen1", "gen2"})
+    targets: frozenset[Target] = frozenset({"azure", "hyperv"})
+
+    @field_validator("versions")
+    @classmethod
+    def _specifier(cls, value: str) -> str:
+        if value != "*":
+            try:
+                SpecifierSet(value)
+            except InvalidSpecifier:
+                raise ValueError(f"{value!r} is no version specifier such as '>=9,<10' or '*'") from None
+        return value
+
+    def excludes(self, subject: Subject) -> str | None:
+        """Why a requirement doesn't apply to ``subject``; None when it does."""
+        families = ", ".join(sorted(self.families))
+        if subject.like:
+            if not subject.families <= self.families:
+                return f"only for {families}, not for every Enterprise Linux"
+        elif not subject.families & self.families:
+            return f"only for {families}"
+        if self.versions == "*":
+            return None
+        try:
+            version = Version(subject.version)
+        except InvalidVersion:
+            # An unreadable version must not make requirements vanish: let the tests look and say so.
+            return None
+        if version not in SpecifierSet(self.versions):
+            return f"only for versions {self.versions}, this is {subject.version}"
+        return None
+
+
+class Requirement(Model):
+    """One thing that a certified image must satisfy.
+
+    ``views`` are the ways to look that can prove it. ``not_provable_here`` says what would prove it when none
+    can (a real Azure or Hyper-V host); such an entry is listed in every report and decided in none.
+    """
+
+    id: Identifier
+    title: Text
+    severity: Severity
+    area: Text
+    applies_to: AppliesTo = AppliesTo()
+    views: tuple[View, ...] = ()
+    not_provable_here: str | None = None
+    rationale: Text
+    remedy: Text
+    source: tuple[Text, ...] = Field(min_length=1)
+
+    @field_validator("area")
+    @classmethod
+    def _known_area(cls, value: str) -> str:
+        if value not in AREAS:
+            raise ValueError(f"unknown area {value!r}; there are {', '.join(AREAS)}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("source"), str):
+            return {**data, "source": [data["source"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _provable_somewhere(self) -> Requirement:
+        if bool(self.views) == bool(self.not_provable_here):
+            raise ValueError("give either views or not_provable_here")
+        if len(set(self.views)) != len(self.views):
+            raise ValueError("a view is listed twice")
+        return self
+
+
+class Check(Model):
+    """One comparison that a test made: what was looked at, what was expected and what was seen."""
+
+    what: str
+    expected: str
+    observed: str
+    ok: bool
+
+
+class Observation(Model):
+    """What one test saw of one requirement in one view; ``seconds`` is the time the test took."""
+
+    requirement: str
+    view: View
+    variant: str | None = None
+    outcome: Outcome
+    message: str = ""
+    checks: tuple[Check, ...] = ()
+    test: str = ""
+    seconds: float = 0.0
+
+    @property
+    def expected(self) -> str:
+        """What was expected: of the comparisons that failed if any did."""
+        return "; ".join(f"{c.what}: {c.expected}" for c in self._telling())
+
+    @property
+    def observed(self) -> str:
+        """What was seen: in the comparisons that failed if any did."""
+        return "; ".join(f"{c.what}: {c.observed}" for c in self._telling())
+
+    def _telling(self) -> tuple[Check, ...]:
+        return tuple(c for c in self.checks if not c.ok) or self.checks
+
+
+class RunRecord(Model):
+    """How one look at the image went. Written last: a run without it ended early.
+
+    ``problems`` are defects of the suite or of the run itself (a test without a requirement, a crash). Any
+    problem makes the run an error. ``before`` and ``after`` identify the image's bytes at both ends.
+    """
+
+    format: int = RUN_FORMAT
+    view: View
+    variant: str | None = None
+    subject: Subject | None = None
+    problems: tuple[str, ...] = ()
+    before: str
+    after: str
+    catalogue: str
+    suites: str
+    started: str
+    seconds: float
+
+
+class Waiver(Model):
+    """A failure that somebody answers for until a day. ``scope`` is a recipe's name or ``*``."""
+
+    requirement: Identifier
+    scope: Text
+    owner: Text
+    reason: Annotated[str, Field(min_length=20)]
+    expires: date

@@ -1,0 +1,401 @@
+"""The pytest plugin that turns testinfra tests into observations of requirements.
+
+Load it with ``-p certification.plugin``; ``certification.observe`` does so in a process of its own. It holds the
+suites to the rules: each test is bound to exactly one requirement of the catalogue; each requirement that applies
+has a test in each of its views and gets a verdict; a skip without ``not_applicable(reason)`` and a test that
+compared nothing are errors. What is observed goes to ``observations.jsonl`` as it happens, ``run.json`` is
+written last.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import HallmarkError
+from certification import catalogue as catalogues
+from certification.checks import Checks, NotApplicable
+from certification.evidence import EvidenceLog, scrub
+from certification.model import VIEWS, Check, Observation, Outcome, Requirement, RunRecord, Subject, View
+from certification.views import open_view
+from certification.views.base import OpenView, identity
+
+__all__ = ["Session"]
+
+_TEST_SECONDS = 120
+_key = pytest.StashKey["Session"]()
+_checks_key = pytest.StashKey[Checks]()
+
+
+class TestTookTooLong(Exception):
+    """A test passed its own deadline; the guest hangs or the test waits for something that doesn't come."""
+
+    __test__ = False
+
+
+class Session:
+    """One look at one image: the catalogue, the open view, the records written so far."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        option = config.getoption
+        self.view: View = option("hallmark_view")
+        self.variant: str | None = option("hallmark_variant")
+        self.image = Path(option("hallmark_image"))
+        self.out = Path(option("hallmark_out"))
+        self.ssh_config = Path(option("hallmark_ssh_config")) if option("hallmark_ssh_config") else None
+        self.force_tcg = bool(option("hallmark_force_tcg"))
+        self.test_seconds = float(option("hallmark_test_seconds"))
+        self.catalogue = catalogues.load(Path(option("hallmark_catalogue")))
+        only = option("hallmark_only")
+        self.only = frozenset(only.split(",")) if only else None
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "run.json").unlink(missing_ok=True)
+        self.evidence = EvidenceLog(self.out / "evidence.jsonl", view=self.view, variant=self.variant)
+        self._observations = (self.out / "observations.jsonl").open("w", encoding="utf-8")
+        self.problems: list[str] = []
+        self.seen: dict[str, set[str]] = {}
+        self.subject: Subject | None = None
+        self.before = identity(self.image)
+        self.started = datetime.now(UTC)
+        self._began = time.monotonic()
+        self._open: OpenView | None = None
+        self._failure: BaseException | None = None
+        if not option("collectonly"):
+            self.start()
+
+    def start(self) -> None:
+        """Open the view. A view that can't be opened makes every requirement in it an error."""
+        try:
+            self._open = open_view(
+                self.view,
+                image=self.image,
+                work=self.out,
+                evidence=self.evidence,
+                ssh_config=self.ssh_config,
+                force_tcg=self.force_tcg,
+            )
+            self.subject = self._open.subject()
+        except HallmarkError as error:
+            self.problem(f"the {self.view} view could not be opened: {error}")
+            self._failure = error
+
+    @property
+    def opened(self) -> OpenView:
+        """The open view.
+
+        :raises HallmarkError: it could not be opened.
+        """
+        if self._open is None:
+            raise self._failure or HallmarkError("the view is not open")
+        return self._open
+
+    def problem(self, text: str) -> None:
+        """Remember a defect of the suite or of the run."""
+        self.problems.append(scrub(text))
+
+    def wanted(self) -> Iterator[Requirement]:
+        """The requirements that this view can prove."""
+        for item in self.catalogue:
+            if self.view in item.views and (self.only is None or item.id in self.only):
+                yield item
+
+    def write(self, observation: Observation) -> None:
+        """Append an observation."""
+        self.seen.setdefault(observation.requirement, set()).add(observation.test)
+        self._observations.write(observation.model_dump_json() + "\n")
+        self._observations.flush()
+
+    def observation(self, requirement: str, outcome: Outcome, message: str = "", **more: Any) -> None:
+        """Build an observation of this view and append it."""
+        self.write(
+            Observation(
+                requirement=requirement,
+                view=self.view,
+                variant=self.variant,
+                outcome=outcome,
+                message=scrub(message),
+                **more,
+            )
+        )
+
+    def finish(self, suites: str) -> None:
+        """Close the view and write ``run.json``, the sign that the run came to its end."""
+        if self._open is not None:
+            self._open.close()
+        self._observations.close()
+        self.evidence.close()
+        record = RunRecord(
+            view=self.view,
+            variant=self.variant,
+            subject=self.subject,
+            problems=tuple(self.problems),
+            before=self.before,
+            after=identity(self.image),
+            catalogue=self.catalogue.digest,
+            suites=suites,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._began, 2),
+        )
+        (self.out / "run.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hallmark", "certification of images")
+    group.addoption("--hallmark-view", choices=VIEWS, help="how to look at the image")
+    group.addoption("--hallmark-image", help="the VHD file")
+    group.addoption("--hallmark-out", help="directory for observations.jsonl, evidence.jsonl and run.json")
+    group.addoption("--hallmark-ssh-config", help="booted view: ssh_config with a host named `subject`")
+    group.addoption("--hallmark-variant", help="booted view: the firmware, bios or uefi")
+    group.addoption("--hallmark-force-tcg", action="store_true", help="disk view: no hardware acceleration")
+    group.addoption(
+        "--hallmark-catalogue", default=str(catalogues.REQUIREMENTS), help="directory of requirements"
+    )
+    group.addoption("--hallmark-only", help="comma-separated requirement ids: look at these alone")
+    group.addoption("--hallmark-test-seconds", type=float, default=_TEST_SECONDS, help="deadline of one test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "requirement(id, views=None): the one requirement of the catalogue that this test decides"
+    )
+    if not config.getoption("hallmark_view"):
+        return
+    for name in ("hallmark_image", "hallmark_out"):
+        if not config.getoption(name):
+            raise pytest.UsageError(f"--{name.replace('_', '-')} is required with --hallmark-view")
+    try:
+        config.stash[_key] = Session(config)
+    except HallmarkError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Normally a no-op; after an internal error the appliance must still go down.
+    session = config.stash.get(_key, None)
+    if session is not None and session._open is not None:
+        session._open.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    session = config.stash.get(_key, None)
+    if session is None:
+        return
+    kept: list[pytest.Item] = []
+    served: set[str] = set()
+    for item in items:
+        bound = _bind(item, session)
+        if bound is None:
+            continue
+        entry, views = bound
+        if session.view not in views or (session.only is not None and entry.id not in session.only):
+            continue
+        served.add(entry.id)
+        item.user_properties.append(("requirement", entry.id))
+        kept.append(item)
+    for entry in session.wanted():
+        reason = entry.applies_to.excludes(session.subject) if session.subject is not None else None
+        if reason is not None:
+            session.observation(entry.id, "not-applicable", reason)
+            kept = [item for item in kept if _requirement_of(item) != entry.id]
+        elif entry.id not in served:
+            session.observation(
+                entry.id, "error", f"no test decides this requirement in the {session.view} view"
+            )
+    kept_set = set(map(id, kept))
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept_set])
+    items[:] = kept
+
+
+def _bind(item: pytest.Item, session: Session) -> tuple[Requirement, tuple[View, ...]] | None:
+    """The requirement and the views of a test; None (and a problem) when it breaks the rules."""
+    marks = list(item.iter_markers("requirement"))
+    if len(marks) != 1:
+        session.problem(
+            f"test {item.nodeid} is bound to {len(marks) or 'no'} requirement{'s' * (len(marks) > 1)}"
+        )
+        return None
+    mark = marks[0]
+    if len(mark.args) != 1 or not isinstance(mark.args[0], str) or mark.args[0] not in session.catalogue:
+        named = ", ".join(map(repr, mark.args))
+        session.problem(f"test {item.nodeid} is bound to {named}, which the catalogue doesn't know")
+        return None
+    entry = session.catalogue[mark.args[0]]
+    views = tuple(mark.kwargs.get("views") or entry.views)
+    strange = [view for view in views if view not in entry.views]
+    if strange:
+        session.problem(
+            f"test {item.nodeid} looks in {', '.join(strange)}, but {entry.id} is not decided there"
+        )
+        return None
+    return entry, views
+
+
+def _requirement_of(item: pytest.Item) -> str:
+    return next(str(value) for name, value in item.user_properties if name == "requirement")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    session = item.config.stash.get(_key, None)
+    if session is None:
+        return (yield)
+    with session.evidence.about(_requirement_of(item)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    session = item.config.stash.get(_key, None)
+    if session is None:
+        return (yield)
+    with _deadline(session.test_seconds):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    session = item.config.stash.get(_key, None)
+    if session is None:
+        return report
+    identifier = _requirement_of(item)
+    made = item.stash.get(_checks_key, Checks()).made
+    verdict = _verdict(call, report, made)
+    if verdict is None:
+        return report
+    outcome, message, checks = verdict
+    session.observation(
+        identifier, outcome, message, checks=tuple(checks), test=item.nodeid, seconds=round(call.duration, 3)
+    )
+    if outcome in ("fail", "error") and report.passed:
+        report.outcome = "failed"
+        report.longrepr = message
+    return report
+
+
+def _verdict(
+    call: pytest.CallInfo[None], report: pytest.TestReport, made: list[Check]
+) -> tuple[Outcome, str, list[Check]] | None:
+    """What one phase of a test means; None: nothing (yet)."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    failed = [check for check in made if not check.ok]
+    if hasattr(report, "wasxfail"):
+        return "error", "the test is marked as expected to fail; use a waiver instead", made
+    if report.when == "teardown":
+        return None if error is None else ("error", f"after the test: {_brief(error)}", [])
+    if isinstance(error, NotApplicable):
+        if failed:
+            return "fail", _sentence(failed), made
+        return "not-applicable", str(error.msg), made
+    if isinstance(error, pytest.skip.Exception) or report.skipped:
+        return "error", f"the test was skipped without not_applicable(): {_brief(error)}", made
+    if report.when == "setup":
+        return None if error is None else ("error", f"before the test: {_brief(error)}", [])
+    if isinstance(error, AssertionError):
+        text = scrub(str(error)).strip()
+        bare = Check(what="assertion", expected="holds", observed=text[:600] or "doesn't hold", ok=False)
+        return "fail", _sentence([*failed, bare]), [*made, bare]
+    if error is not None:
+        return "error", _brief(error), made
+    if failed:
+        return "fail", _sentence(failed), made
+    if not made:
+        return "error", "the test compared nothing: it could not have failed", []
+    return "pass", "", made
+
+
+def _sentence(failed: list[Check]) -> str:
+    return "; ".join(
+        f"{check.what}: expected {check.expected}, observed {check.observed}" for check in failed
+    )
+
+
+def _brief(error: BaseException | None) -> str:
+    if error is None:
+        return "no reason given"
+    if isinstance(error, HallmarkError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    def ring(_number: int, _frame: object) -> None:
+        raise TestTookTooLong(f"the test took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        _collection_failures.append(
+            f"{report.nodeid or 'the suite'} could not be loaded: {report.longreprtext[-1500:]}"
+        )
+
+
+_collection_failures: list[str] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    run = session.config.stash.get(_key, None)
+    if run is None:
+        return
+    for text in _collection_failures:
+        run.problem(text)
+    _collection_failures.clear()
+    for entry in run.wanted():
+        if entry.id not in run.seen:
+            run.observation(entry.id, "error", "the run ended without a verdict for this requirement")
+    run.finish(suites=catalogues.digest_tree(session.config.rootpath, "*.py", "*.yaml"))
+    if run.problems or any(item.outcome in ("fail", "error") for item in _read_back(run.out)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _read_back(out: Path) -> Iterator[Observation]:
+    for line in (out / "observations.jsonl").read_text(encoding="utf-8").splitlines():
+        yield Observation.model_validate_json(line)
+
+
+@pytest.fixture(scope="session")
+def hallmark(pytestconfig: pytest.Config) -> Session:
+    """The running look at the image."""
+    return pytestconfig.stash[_key]
+
+
+@pytest.fixture(scope="session")
+def image(hallmark: Session) -> Any:
+    """The image's bytes: size, footer, partition tables, ESP (``certification.views.format.ImageBytes``)."""
+    return hallmark.opened.image
+
+
+@pytest.fixture(scope="session")
+def host(hallmark: Session) -> Any:
+    """The guest as a testinfra Host: the unbooted disk, or the machine over ssh."""
+    return hallmark.opened.host
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Checks:
+    """Comparisons that record what was expected and what was seen."""
+    checks = Checks()
+    request.node.stash[_checks_key] = checks
+    return checks

@@ -1,0 +1,209 @@
+"""A libguestfs appliance with one read-only subject.
+
+Filesystems are found by their content: the one with an os-release is the root, its fstab says what belongs
+where. libguestfs's own inspection does more and takes longer than the whole inventory under emulation.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import guestfs
+
+from builder.errors import HallmarkError
+
+__all__ = ["Appliance"]
+
+_LABEL = "subject"
+_MEMORY_MIB = 1280
+_PIECE = 2 << 20
+_SCRATCH = "/tmp"
+_SUPPORTED = ("ext2", "ext3", "ext4", "xfs", "btrfs")
+#: What an image may mount; anything else in fstab (nfs, swap, tmpfs) is not part of the disk.
+_DISK_FILESYSTEMS = (*_SUPPORTED, "vfat", "auto")
+
+
+class Appliance:
+    """A running appliance.
+
+    :raises HallmarkError: it can't be started, or the disk in it can't be read.
+    """
+
+    def __init__(self, image: Path, *, force_tcg: bool, log_file: Path) -> None:
+        self._image = image
+        self._log = log_file
+        self.mount_points: tuple[str, ...] = ()
+        if force_tcg:
+            os.environ["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+        os.environ.setdefault("LIBGUESTFS_BACKEND", "direct")
+        self._guest = guestfs.GuestFS(python_return_dict=True)
+        self._guest.set_event_callback(self._event, guestfs.EVENT_APPLIANCE | guestfs.EVENT_LIBRARY)
+        self._guest.set_memsize(_MEMORY_MIB)
+        self._guest.set_smp(2)
+        self._guest.set_network(False)
+        # Raw although it is a VHD: a fixed VHD is the raw disk, and the 512 bytes after it belong to no partition.
+        with self._explained("libguestfs can't start its appliance"):
+            self._guest.add_drive(str(image), readonly=True, format="raw", label=_LABEL)
+            self._guest.launch()
+
+    def mount_guest(self) -> None:
+        """Find the root filesystem and mount it and what its fstab names, read-only."""
+        with self._explained("the filesystems of the image can't be mounted"):
+            found = self._guest.list_filesystems()
+            self._find_root(found)
+            table = (
+                self._guest.read_file("/etc/fstab").decode(errors="replace")
+                if self._is_file("/etc/fstab")
+                else ""
+            )
+            points = ["/"]
+            for device, point in self._fstab(table):
+                if point in points or not self._guest.is_dir(point):
+                    continue
+                self._guest.mount_ro(device, point)
+                points.append(point)
+        self.mount_points = tuple(points)
+
+    def capture(self, command: str, *, seconds: float, limit: int) -> tuple[int, bytes, bytes]:
+        """Run a command in the appliance; its status, and at most ``limit`` bytes of stdout and of stderr.
+
+        The status is 124 or 137 when it took longer than ``seconds``.
+        """
+        out, err, status = (f"{_SCRATCH}/{name}" for name in ("out", "err", "status"))
+        # A file size limit in place of head(1): a flood ends the command instead of filling the appliance.
+        blocks = limit // 512
+        script = f"(ulimit -f {blocks}; exec timeout -k 5 {seconds:g} {command}) >{out} 2>{err} </dev/null; echo $? >{status}"
+        with self._explained("a command in the appliance could not be run"):
+            self._guest.debug("sh", [script])
+            text = self._guest.debug("sh", [f"cat {status}"])
+        return int(text.strip()), self._take(out), self._take(err)
+
+    def bulk(self, command: str) -> bytes:
+        """The complete stdout of a command in the appliance, however much it is.
+
+        :raises HallmarkError: the command failed.
+        """
+        out = f"{_SCRATCH}/bulk"
+        with self._explained(f"the appliance could not run: {command.split()[0]}"):
+            self._guest.debug("sh", [f"set -o pipefail; {{ {command} ; }} >{out}"])
+        return self._take(out)
+
+    def read(self, path: str) -> bytes:
+        """A guest file's content."""
+        with self._explained(f"{path} in the image can't be read"):
+            data: bytes = self._guest.read_file(path)
+        return data
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy a guest file out."""
+        with self._explained(f"{path} in the image can't be read"):
+            self._guest.download(path, str(target))
+
+    def tar(self, directory: str, work: Path) -> bytes:
+        """A tar of a guest directory."""
+        with tempfile.NamedTemporaryFile(dir=work, prefix="tar-") as target:
+            with self._explained(f"{directory} in the image can't be read"):
+                self._guest.tar_out(directory, target.name)
+            return Path(target.name).read_bytes()
+
+    def bind_system(self) -> None:
+        """Give the guest's root /proc, /sys, /dev and an empty writable /tmp and /run, for commands in it."""
+        steps = [
+            f"test -d /sysroot/{name} && mount {how} /sysroot/{name}"
+            for name, how in (
+                ("proc", "-t proc proc"),
+                ("sys", "-t sysfs sysfs"),
+                ("dev", "--bind /dev"),
+                ("tmp", "-t tmpfs tmpfs"),
+                ("run", "-t tmpfs tmpfs"),
+            )
+        ]
+        with self._explained("the guest's root can't be prepared for commands"):
+            self._guest.debug("sh", ["; ".join(steps) + "; :"])
+
+    def close(self) -> None:
+        """Stop the appliance; safe to call again."""
+        try:
+            self._guest.close()
+        except RuntimeError:
+            pass
+
+    def _find_root(self, found: dict[str, str]) -> None:
+        for device, kind in sorted(found.items()):
+            if kind not in _SUPPORTED:
+                continue
+            self._guest.mount_ro(device, "/")
+            if self._is_file("/etc/os-release") or self._is_file("/usr/lib/os-release"):
+                return
+            self._guest.umount("/")
+        raise HallmarkError(
+            "no filesystem of the image holds an operating system",
+            where=self._image,
+            details=[f"{device}: {kind}" for device, kind in sorted(found.items())]
+            or ["no filesystem at all"],
+            hint="an ext4, xfs or btrfs filesystem with /etc/os-release is expected",
+        )
+
+    def _fstab(self, table: str) -> Iterator[tuple[str, str]]:
+        rows = [
+            line.split() for line in table.splitlines() if line.strip() and not line.lstrip().startswith("#")
+        ]
+        for row in sorted((row for row in rows if len(row) >= 3), key=lambda row: row[1].count("/")):
+            source, point, kind = row[:3]
+            if point == "/" or not point.startswith("/") or kind not in _DISK_FILESYSTEMS:
+                continue
+            name, _, value = source.partition("=")
+            value = value.strip('"')
+            if name == "UUID":
+                yield self._guest.findfs_uuid(value), point
+            elif name == "LABEL":
+                yield self._guest.findfs_label(value), point
+            elif name == "PARTUUID":
+                yield self._guest.findfs_partuuid(value), point
+            elif source.startswith("/dev/mapper/"):
+                yield source, point
+
+    def _is_file(self, path: str) -> bool:
+        return bool(self._guest.is_file(path, followsymlinks=True))
+
+    def _take(self, path: str) -> bytes:
+        """Bring a file of the appliance itself over, and delete it there."""
+        # download() sees the guest's root only, and a mount there would hide what the image has: the file comes
+        # as text, in pieces that fit into a message (4 MiB).
+        packed = f"{path}.gz"
+        with self._explained("a result could not be brought over from the appliance"):
+            size = int(self._guest.debug("sh", [f"gzip -1 -f {path} && stat -c %s {packed}"]))
+            pieces = [
+                base64.b64decode(
+                    self._guest.debug(
+                        "sh", [f"dd if={packed} bs={_PIECE} skip={number} count=1 2>/dev/null | base64 -w 0"]
+                    )
+                )
+                for number in range(-(-size // _PIECE))
+            ]
+            self._guest.debug("sh", [f"rm -f {packed}"])
+        return gzip.decompress(b"".join(pieces))
+
+    def _event(self, _event: int, _handle: int, data: str, _array: object) -> None:
+        text = data if isinstance(data, str) else str(data)
+        with self._log.open("a", encoding="utf-8", errors="replace") as stream:
+            stream.write(text)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            tail = self._log.read_text(errors="replace").splitlines()[-10:] if self._log.exists() else []
+            raise HallmarkError(
+                f"{what}: {error}",
+                where=self._image,
+                details=tail,
+                hint="`hallmark doctor` tries a launch; `libguestfs-test-tool` says more",
+            ) from None

@@ -1,0 +1,256 @@
+"""The disk view: an unbooted image through libguestfs, behind a testinfra backend.
+
+One appliance for all tests. The subject is added read-only (libguestfs puts an overlay over it) and its
+filesystems are mounted read-only. Under emulation a call costs 20 to 200 ms, so nearly everything is answered from
+four bulk results: a listing of all files, their extended attributes, their SHA-256, and a tar of /etc. Commands
+run in the guest's root with the guest's own programs, for the few questions that need them.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tarfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testinfra.backend import BACKENDS
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host
+
+from builder import log
+from builder.errors import HallmarkError
+from certification.evidence import EvidenceLog
+from certification.model import Subject
+from certification.views.appliance import Appliance
+from certification.views.base import parse_os_release
+from certification.views.inventory import FIND_FORMAT, Inventory, parse_digests, parse_find, parse_xattrs
+from certification.views.native import NATIVE
+
+if TYPE_CHECKING:
+    from certification.views.format import ImageBytes
+
+__all__ = ["DiskView", "GuestfsBackend"]
+
+_COMMAND_SECONDS = 60
+_OUTPUT_LIMIT = 2 << 20
+_RPMDB = ("/usr/lib/sysimage/rpm", "/usr/share/rpm", "/var/lib/rpm")
+
+
+class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
+    """testinfra's way into an unbooted disk (``certification.views.base.GuestAccess``).
+
+    :param appliance: a launched appliance with the guest's filesystems mounted.
+    """
+
+    NAME = "guestfs"
+
+    def __init__(self, hostspec: str, *, appliance: Appliance, work: Path, evidence: EvidenceLog) -> None:
+        super().__init__(hostspec)
+        self._encoding = "utf-8"
+        self._appliance = appliance
+        self._work = work
+        self._evidence = evidence
+        self._files: dict[str, bytes | None] = {}
+        self._fetched: dict[str, Path] = {}
+        self._inventory: Inventory | None = None
+        self._rpmdb: Path | None = None
+        self._chroot_ready = False
+
+    def decode(self, data: bytes) -> str:
+        # A guest's output may be anything; a verdict must come out all the same.
+        return data.decode("utf-8", errors="replace")
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        """Run a shell command in the guest's root, with nothing of the guest running."""
+        command = self.get_command(command, *args)
+        began = time.monotonic()
+        self._prepare_chroot()
+        status, stdout, stderr = self._appliance.capture(
+            f"chroot /sysroot /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root SYSTEMD_OFFLINE=1 "
+            f"/bin/sh -c {shlex.quote(command)}",
+            seconds=_COMMAND_SECONDS,
+            limit=_OUTPUT_LIMIT,
+        )
+        if status in (124, 137):
+            raise HallmarkError(
+                f"a command in the guest's root took longer than {_COMMAND_SECONDS} s: {command}"
+            )
+        result = self.result(status, command.encode(), stdout, stderr)
+        self._evidence.command(
+            command,
+            status=status,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            seconds=time.monotonic() - began,
+        )
+        return result
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """A file's content, links followed; None when there is no such regular file."""
+        entry = self.inventory().get(path)
+        if entry is None or entry.type != "f":
+            self._evidence.read(path, None)
+            return None
+        if entry.path not in self._files:
+            if entry.size > 16 << 20:
+                raise HallmarkError(
+                    f"{path} has {entry.size} bytes, too many for one read", hint="use fetch()"
+                )
+            self._files[entry.path] = self._appliance.read(entry.path) if entry.size else b""
+        data = self._files[entry.path]
+        self._evidence.read(path, data)
+        return data
+
+    def fetch(self, path: str) -> Path | None:
+        """A copy of a guest file on this machine; None when there is no such regular file."""
+        entry = self.inventory().get(path)
+        if entry is None or entry.type != "f":
+            return None
+        if entry.path not in self._fetched:
+            target = self._work / f"fetched-{len(self._fetched)}"
+            self._appliance.download(entry.path, target)
+            self._fetched[entry.path] = target
+        self._evidence.fact(f"fetched {entry.path}", f"{entry.size} bytes, sha256 {entry.sha256}")
+        return self._fetched[entry.path]
+
+    def glob(self, pattern: str) -> list[str]:
+        """Paths that match a shell pattern."""
+        return self.inventory().glob(pattern)
+
+    def inventory(self) -> Inventory:
+        """Every file of the mounted filesystems, with labels and digests."""
+        if self._inventory is None:
+            self._inventory = self._gather()
+        return self._inventory
+
+    def rpmdb(self) -> Path:
+        """A copy of the guest's rpm database."""
+        if self._rpmdb is None:
+            inventory = self.inventory()
+            places = [place for place in _RPMDB if any(inventory.below(place))]
+            if not places:
+                raise HallmarkError(
+                    "the guest has no rpm database", details=[f"looked in {', '.join(_RPMDB)}"]
+                )
+            place = inventory.resolve(places[0]) or places[0]
+            target = self._work / "rpmdb"
+            with tarfile.open(fileobj=io.BytesIO(self._appliance.tar(place, self._work))) as archive:
+                archive.extractall(target, filter="data")
+            self._rpmdb = target
+        return self._rpmdb
+
+    def _gather(self) -> Inventory:
+        appliance = self._appliance
+        began = time.monotonic()
+        points = " ".join(shlex.quote(f"/sysroot{point}".rstrip("/")) for point in appliance.mount_points)
+        found = parse_find(
+            appliance.bulk(f"find {points} -xdev -printf {shlex.quote(FIND_FORMAT)}"), root="/sysroot"
+        )
+        listed = time.monotonic()
+        attributes = parse_xattrs(
+            appliance.bulk(
+                f"getfattr -R -h -P -d -m ^security -e hex --absolute-names {points} 2>/dev/null || :"
+            ),
+            root="/sysroot",
+        )
+        labelled = time.monotonic()
+        digests = parse_digests(
+            appliance.bulk(f"find {points} -xdev -type f -print0 | xargs -0 -r -n 200 -P 2 sha256sum"),
+            root="/sysroot",
+        )
+        hashed = time.monotonic()
+        self._prefetch_etc()
+        log.info(
+            f"{len(found)} files listed in {listed - began:.1f} s, attributes in {labelled - listed:.1f} s, "
+            f"digests in {hashed - labelled:.1f} s, /etc in {time.monotonic() - hashed:.1f} s"
+        )
+        missing = sum(1 for entry in found.values() if entry.type == "f" and entry.path not in digests)
+        if missing:
+            raise HallmarkError(f"{missing} files of the guest could not be read; is a filesystem damaged?")
+        self._evidence.fact("inventory", f"{len(found)} files, {len(digests)} digests, mounted {points}")
+        return Inventory(found).with_details(
+            labels={
+                path: bytes.fromhex(values["security.selinux"]).rstrip(b"\0").decode(errors="replace")
+                for path, values in attributes.items()
+                if "security.selinux" in values
+            },
+            capabilities={
+                path: values["security.capability"]
+                for path, values in attributes.items()
+                if "security.capability" in values
+            },
+            digests=digests,
+        )
+
+    def _prefetch_etc(self) -> None:
+        with tarfile.open(fileobj=io.BytesIO(self._appliance.tar("/etc", self._work))) as archive:
+            for member in archive:
+                source = archive.extractfile(member) if member.isreg() else None
+                if source is not None:
+                    self._files["/etc/" + member.name.removeprefix("./")] = source.read()
+
+    def _prepare_chroot(self) -> None:
+        # Late, because mounts would cover what the image itself has in these directories.
+        if not self._chroot_ready:
+            self.inventory()
+            self._appliance.bind_system()
+            self._chroot_ready = True
+
+
+class DiskView:
+    """An image opened in an appliance. Opening takes about 25 s under emulation."""
+
+    def __init__(
+        self,
+        *,
+        image: Path,
+        work: Path,
+        evidence: EvidenceLog,
+        ssh_config: Path | None = None,
+        force_tcg: bool = False,
+    ) -> None:
+        self._image_path = image
+        self._evidence = evidence
+        self._bytes: ImageBytes | None = None
+        self._work = work / "disk"
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._appliance = Appliance(image, force_tcg=force_tcg, log_file=work / "libguestfs.log")
+        try:
+            self._appliance.mount_guest()
+        except HallmarkError:
+            self._appliance.close()
+            raise
+        BACKENDS.setdefault("guestfs", f"{__name__}.GuestfsBackend")
+        self._backend = GuestfsBackend(
+            image.name, appliance=self._appliance, work=self._work, evidence=evidence
+        )
+        self._host = Host(self._backend)
+        self._backend.set_host(self._host)
+        for name, module in NATIVE.items():
+            setattr(self._host, name, module.get_module(self._host))
+
+    @property
+    def image(self) -> ImageBytes:
+        from certification.views.format import ImageBytes
+
+        if self._bytes is None:
+            self._bytes = ImageBytes(self._image_path, evidence=self._evidence)
+        return self._bytes
+
+    @property
+    def host(self) -> Any:
+        return self._host
+
+    def subject(self) -> Subject:
+        text = self._backend.read_bytes("/etc/os-release") or b""
+        return Subject.from_os_release(
+            parse_os_release(text.decode(errors="replace")),
+            ostree=self._backend.inventory().get("/ostree") is not None,
+        )
+
+    def close(self) -> None:
+        if self._bytes is not None:
+            self._bytes.close()
+        self._appliance.close()
