@@ -19,14 +19,14 @@ from builder.run import redact
 from builder.stages import StageReport
 from builder.workspace import Workspace
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 Verb = Callable[[argparse.Namespace, Workspace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the value is the process's exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     log.configure(mode="json" if options.json else None, verbose=options.verbose)
     try:
         workspace = Workspace.default(build=options.build_dir, cache=options.cache_dir)
@@ -176,8 +176,9 @@ def _table(reports: Sequence[StageReport]) -> None:
     log.console.print(table)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
         prog="hallmark",
         description="Turns recipes into certified RHEL, CentOS and Atomic Host images for Azure and Hyper-V.",
     )
@@ -188,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--cache-dir", type=Path, metavar="DIR", help="the package cache (default: ~/.cache/hallmark)"
     )
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     def verb(name: str, function: Verb, text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text, parents=[common])
@@ -233,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("image", type=Path)
     sub.add_argument("certificate", type=Path)
     sub.add_argument("--key", type=Path, help="the public key (default: this machine's own)")
-    return parser
+    return top
 
 
 if __name__ == "__main__":
