@@ -1,0 +1,233 @@
+"""From a plan to one generated diskimage-builder element.
+
+Pure: the same plan and keys always give the same files, so golden tests can hold the result against the plan.
+What the element says is done by the hooks of the elements beside this module (``elements/``).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from builder.errors import HallmarkError
+from builder.recipe.model import Plan
+from builder.rootfs import bootfiles
+from builder.rootfs.repositories import TrustedRepository
+
+__all__ = ["ELEMENT", "PLAN_DIRECTORY", "Element", "ElementFile", "compile_element", "rpmdb_path"]
+
+ELEMENT = "hallmark-recipe"
+PLAN_DIRECTORY = "hallmark-plan"
+_STATIC = f"{PLAN_DIRECTORY}/static"
+
+# Where each major release of Enterprise Linux keeps the rpm database (mkosi, distribution/centos.py).
+# Releases before 9 read Berkeley DB only, which rpm >= 4.16 on the build host cannot write.
+_RPMDB = MappingProxyType({9: "/var/lib/rpm", 10: "/usr/lib/sysimage/rpm"})
+
+
+@dataclass(frozen=True, slots=True)
+class ElementFile:
+    """A file of an element: its text and whether it is a program."""
+
+    content: str
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A generated element: ``files`` by path relative to the element's directory."""
+
+    name: str
+    files: Mapping[str, ElementFile]
+
+    def write(self, elements: Path) -> Path:
+        """Write the element below the directory ``elements``; the element's own directory is returned."""
+        root = elements / self.name
+        for path, file in self.files.items():
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.content, encoding="utf-8")
+            target.chmod(0o755 if file.executable else 0o644)
+        return root
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    content: str
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+
+
+def rpmdb_path(plan: Plan) -> str:
+    """The absolute path of the rpm database in the image.
+
+    :raises HallmarkError: the host's rpm cannot write a database that this release can read.
+    """
+    try:
+        return _RPMDB[plan.distribution.major]
+    except KeyError:
+        known = ", ".join(str(major) for major in _RPMDB)
+        raise HallmarkError(
+            f"cannot make a root filesystem of {plan.distribution.name} {plan.distribution.release}",
+            why="its rpm reads only databases that the build host's rpm cannot write",
+            hint=f"build one of the major releases {known}",
+        ) from None
+
+
+def compile_element(plan: Plan, repositories: Sequence[TrustedRepository]) -> Element:
+    """Compile ``plan`` to the element ``hallmark-recipe``.
+
+    :raises HallmarkError: the plan asks for something that no element can do.
+    """
+    installed = _installed_files(plan)
+    files = {
+        "element-deps": ElementFile("hallmark-boot\nhallmark-generalise\nhallmark-root\nhallmark-selinux\n"),
+        "package-installs.yaml": ElementFile(_package_installs(plan)),
+        "environment.d/20-hallmark-plan.bash": ElementFile(_environment(plan)),
+        f"{PLAN_DIRECTORY}/dnf.conf": ElementFile(_dnf_conf(plan, repositories)),
+        f"{PLAN_DIRECTORY}/early.cfg": ElementFile(bootfiles.early_cfg(plan)),
+        f"{PLAN_DIRECTORY}/esp.cfg": ElementFile(bootfiles.esp_cfg(plan)),
+        f"{PLAN_DIRECTORY}/grub-head.cfg": ElementFile(bootfiles.grub_head(plan)),
+        "install.d/40-hallmark-files": ElementFile(_install_script(plan, installed), executable=True),
+        "post-install.d/80-hallmark-services": ElementFile(_services_script(plan), executable=True),
+    }
+    for repository in repositories:
+        files[f"{PLAN_DIRECTORY}/keys/{repository.id}.asc"] = ElementFile(repository.key)
+    for path, item in installed.items():
+        files[_STATIC + path] = ElementFile(item.content)
+    for number, script in enumerate(sorted(plan.scripts, key=lambda script: script.name)):
+        # dib-run-parts runs only names of these characters.
+        name = re.sub(r"[^0-9A-Za-z_-]", "-", script.name)
+        files[f"post-install.d/50-hallmark-{number:03}-{name}"] = ElementFile(script.content, executable=True)
+    return Element(ELEMENT, MappingProxyType(dict(sorted(files.items()))))
+
+
+def _package_installs(plan: Plan) -> str:
+    names = dict.fromkeys(request.name for request in plan.packages.install)
+    return yaml.safe_dump(dict.fromkeys(names), sort_keys=False, default_flow_style=False)
+
+
+def _dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
+    main = {
+        "gpgcheck": "1",
+        "localpkg_gpgcheck": "1",
+        "best": "1",
+        "install_weak_deps": "0",
+        "skip_if_unavailable": "0",
+        "plugins": "0",
+        "reposdir": "/dev/null",
+        "varsdir": "/dev/null",
+        "keepcache": "1",
+        "metadata_expire": "0",
+        "timeout": "30",
+        "retries": "3",
+        "max_parallel_downloads": "10",
+        "module_platform_id": f"platform:el{plan.distribution.major}",
+        "pluginconfpath": "/dev/null",
+    }
+    if plan.packages.exclude:
+        main["excludepkgs"] = ",".join(plan.packages.exclude)
+    sections = ["[main]", *(f"{key}={value}" for key, value in main.items())]
+    for repository in repositories:
+        source = f"baseurl={repository.baseurl}" if repository.baseurl else f"metalink={repository.metalink}"
+        sections += [
+            "",
+            f"[{repository.id}]",
+            f"name={repository.name}",
+            source,
+            "enabled=1",
+            "gpgcheck=1",
+            # @KEYS@ becomes the directory of the keys when the hook runs.
+            f"gpgkey=file://@KEYS@/{repository.id}.asc",
+        ]
+    return "\n".join(sections) + "\n"
+
+
+def _environment(plan: Plan) -> str:
+    distribution = plan.distribution
+    values = {
+        "DISTRO_NAME": "rhel" if distribution.id == "rhel" else "centos",
+        "DIB_RELEASE": str(distribution.major),
+        "DIB_INIT_SYSTEM": "systemd",
+        "DIB_PYTHON_VERSION": "3",
+        "SOURCE_DATE_EPOCH": str(plan.source_date_epoch),
+        "HALLMARK_ARCHITECTURE": plan.architecture,
+        "HALLMARK_BOOT_UUID": str(plan.identifiers.boot_fs),
+        "HALLMARK_GENERATIONS": " ".join(str(generation) for generation in plan.disk.generations),
+        "HALLMARK_EFI_VENDOR": plan.bootloader.vendor,
+        "HALLMARK_KERNEL_OPTIONS": bootfiles.kernel_options(plan),
+        "HALLMARK_OS_ID": distribution.id,
+        "HALLMARK_OS_NAME": distribution.name,
+        "HALLMARK_OS_RELEASE": distribution.release,
+        "HALLMARK_RELEASEVER": distribution.releasever,
+        "HALLMARK_RPMDB": rpmdb_path(plan),
+        "HALLMARK_SELINUX_MODE": plan.selinux.mode,
+        "HALLMARK_SELINUX_TYPE": plan.selinux.type,
+    }
+    lines = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _installed_files(plan: Plan) -> dict[str, _Installed]:
+    files = {path: _Installed(content) for path, content in bootfiles.configuration(plan).items()}
+    # What the recipe says wins over what is generated.
+    for file in plan.files:
+        if not file.path.startswith("/") or posixpath.normpath(file.path) != file.path:
+            raise HallmarkError(
+                f"{file.path!r} is not an absolute path without '.' and '..'",
+                where=str(file.where),
+                hint="write the place of the file in the image, such as /etc/motd",
+            )
+        files[file.path] = _Installed(file.content, file.mode, file.owner, file.group)
+    return dict(sorted(files.items()))
+
+
+def _install_script(plan: Plan, files: Mapping[str, _Installed]) -> str:
+    lines = [
+        "#!/bin/bash",
+        "# Runs in the image's root, so that owners and groups are the image's.",
+        "set -euo pipefail",
+        "umask 022",
+        f'static=$(dirname "$0")/../{_STATIC}',
+        'put() { install -D -T -m "$1" -o "$2" -g "$3" -- "$static$4" "$4"; }',
+    ]
+    for path, item in files.items():
+        put = shlex.join(("put", f"{item.mode:04o}", item.owner, item.group, path))
+        lines.append(_or_complain(put, f"cannot install {path} for {item.owner}:{item.group}"))
+    zone = f"/usr/share/zoneinfo/{plan.locale.timezone}"
+    missing = f"the image has no time zone {plan.locale.timezone} (package tzdata)"
+    lines.append(_or_complain(f"[ -e {shlex.quote(zone)} ]", missing))
+    lines.append(f"ln -sfn {shlex.quote('..' + zone)} /etc/localtime")
+    return "\n".join(lines) + "\n"
+
+
+def _services_script(plan: Plan) -> str:
+    lines = [
+        "#!/bin/bash",
+        "set -uo pipefail",
+        "unit() {",
+        '    systemctl --root=/ "$1" "$2" && return',
+        '    echo "hallmark-error: cannot $1 the unit $2: does a package of the recipe have it?"',
+        "    exit 1",
+        "}",
+    ]
+    for verb, units in (
+        ("disable", plan.services.disable),
+        ("enable", plan.services.enable),
+        ("mask", plan.services.mask),
+        ("set-default", (plan.default_target,)),
+    ):
+        lines += [shlex.join(("unit", verb, unit)) for unit in units]
+    return "\n".join(lines) + "\n"
+
+
+def _or_complain(command: str, message: str) -> str:
+    return f"{command} || {{ echo {shlex.quote('hallmark-error: ' + message)}; exit 1; }}"

@@ -1,0 +1,224 @@
+"""Run diskimage-builder: a plan and its repositories become a tar of the whole system.
+
+The build lives in mount and PID namespaces of its own. Nothing is mounted where the host could see it, no
+loop device is used, and when Hallmark dies (``kill -9`` included) the kernel ends every process and mount of
+the build.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import log
+from builder.errors import CommandFailed, HallmarkError
+from builder.recipe.model import Plan
+from builder.rootfs import explain, manifest, sbom
+from builder.rootfs.compile import Element, compile_element
+from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
+from builder.run import find_program, run
+
+__all__ = ["Rootfs", "build_rootfs", "sweep"]
+
+_HERE = Path(__file__).resolve().parent
+_ELEMENTS = _HERE / "elements"
+_SHIMS = _HERE / "shims"
+_PREFIX = "rootfs."
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Building in memory spares the disk; a whole Enterprise Linux server tree plus dnf's own needs stays below.
+_TMPFS_MEMORY = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """What a build left: ``tar`` (the whole system), ``packages`` and ``sbom`` (JSON), and a count."""
+
+    tar: Path
+    packages: Path
+    sbom: Path
+    package_count: int
+
+
+def build_rootfs(
+    plan: Plan,
+    repositories: Sequence[ResolvedRepository],
+    *,
+    destination: Path,
+    work: Path,
+    logs: Path,
+    cache: Path | None = None,
+) -> Rootfs:
+    """Make ``rootfs.tar``, ``packages.json`` and ``sbom.cdx.json`` in the directory ``destination``.
+
+    :param work: temporary files go below it and are gone afterwards.
+    :param logs: receives ``rootfs.log``, everything that diskimage-builder, dnf and dracut said.
+    :param cache: downloaded packages stay here for the next build; without it they are temporary too.
+    :raises HallmarkError: not root, a key that is not the pinned one, an unknown package (with the recipe line
+        that asks for it), a repository that does not answer, a package with a bad signature, a full disk.
+    """
+    _check_host(plan)
+    trusted = trust(repositories)
+    element = compile_element(plan, trusted)
+    sweep(work)
+    for directory in (destination, work, logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.", dir=work))
+    try:
+        return _build(
+            plan, trusted, element, destination=destination, scratch=scratch, logs=logs, cache=cache
+        )
+    except OSError as error:
+        raise explain.os_error(error, destination) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep(work: Path) -> list[Path]:
+    """Delete what killed builds left below ``work``; returns what was deleted.
+
+    Only plain files can be left: the mounts of a killed build ended with its namespace.
+    """
+    swept = []
+    for directory in sorted(work.glob(f"{_PREFIX}*")) if work.is_dir() else []:
+        owner = directory.name[len(_PREFIX) :].partition(".")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            swept.append(directory)
+    return swept
+
+
+def _build(
+    plan: Plan,
+    trusted: Sequence[TrustedRepository],
+    element: Element,
+    *,
+    destination: Path,
+    scratch: Path,
+    logs: Path,
+    cache: Path | None,
+) -> Rootfs:
+    elements = scratch / "elements"
+    element.write(elements)
+    out, home = scratch / "out", scratch / "home"
+    packages_cache = cache or scratch / "cache"
+    for directory in (out, home, packages_cache):
+        directory.mkdir(parents=True, exist_ok=True)
+    log_file = logs / "rootfs.log"
+    log_file.write_bytes(b"")
+    environment = _environment(
+        scratch=scratch,
+        elements=elements,
+        out=out,
+        home=home,
+        cache=packages_cache,
+        epoch=plan.source_date_epoch,
+    )
+    argv = (
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        # Only what is named reaches the build: the same tree under any user's environment.
+        *("env", "-i", *(f"{key}={value}" for key, value in environment.items())),
+        _disk_image_create(),
+        *("-n", "-t", "tar", "--image-size", "1", "-o", str(destination / "rootfs"), element.name),
+    )
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="manifest") as pool:
+        inventory = pool.submit(_inventory, plan, trusted, out=out, destination=destination, stop=stop)
+        try:
+            run(argv, cwd=scratch, log_file=log_file)
+        except CommandFailed as error:
+            raise explain.failure(
+                log_file.read_text(errors="replace"), plan, trusted, log_file=log_file
+            ) from error
+        finally:
+            stop.set()
+    return _result(inventory, destination)
+
+
+def _inventory(
+    plan: Plan, trusted: Sequence[TrustedRepository], *, out: Path, destination: Path, stop: threading.Event
+) -> tuple[Path, Path, int]:
+    """Write the manifest and the SBOM as soon as the package set is final, while the build goes on."""
+    ready = out / "rpmdb"
+    while not ready.is_dir():
+        if stop.wait(0.1) and not ready.is_dir():
+            raise HallmarkError("the build ended without a package database", where=ready)
+    packages = manifest.read(rpmdb=ready, history=out / "history.sqlite")
+    manifest.check_signatures(packages, trusted)
+    listing, bom = destination / "packages.json", destination / "sbom.cdx.json"
+    manifest.write(packages, listing)
+    sbom.write(plan, packages, bom)
+    return listing, bom, len(packages)
+
+
+def _result(inventory: Future[tuple[Path, Path, int]], destination: Path) -> Rootfs:
+    listing, bom, count = inventory.result()
+    tar = destination / "rootfs.tar"
+    if not tar.is_file() or tar.stat().st_size == 0:
+        raise HallmarkError("diskimage-builder ended well but left no tar", where=tar)
+    return Rootfs(tar=tar, packages=listing, sbom=bom, package_count=count)
+
+
+def _environment(
+    *, scratch: Path, elements: Path, out: Path, home: Path, cache: Path, epoch: int
+) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() in ("http_proxy", "https_proxy", "no_proxy")
+    }
+    in_memory = _memory_available() >= _TMPFS_MEMORY
+    log.debug(f"building in {'memory' if in_memory else scratch}")
+    return {
+        **inherited,
+        "PATH": f"{_SHIMS}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+        "HOME": str(home),
+        "USER": "root",
+        "LC_ALL": "C.UTF-8",
+        "TMP_DIR": str(scratch),
+        "ELEMENTS_PATH": f"{elements}:{_ELEMENTS}",
+        "DIB_PYTHON_EXEC": sys.executable,
+        "DIB_NO_TMPFS": "0" if in_memory else "1",
+        "DIB_MIN_TMPFS": "1",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "HALLMARK_OUT": str(out),
+        "HALLMARK_CACHE": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _disk_image_create() -> str:
+    beside = Path(sys.executable).parent / "disk-image-create"
+    return str(beside) if beside.exists() else find_program("disk-image-create")
+
+
+def _memory_available() -> int:
+    """Bytes of memory that a new process can use (MemAvailable), 0 if unknown."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def _check_host(plan: Plan) -> None:
+    if os.geteuid() != 0:
+        raise HallmarkError(
+            "building a root filesystem needs root",
+            why="packages own files as many users, and their scripts run in the new root (chroot)",
+            hint="run the command with sudo, or in a virtual machine or container where you are root",
+        )
+    if platform.machine() != plan.architecture:
+        raise HallmarkError(
+            f"cannot build {plan.architecture} on {platform.machine()}",
+            why="the programs of the image run during the build",
+            hint=f"build on a {plan.architecture} machine",
+        )
+    for program in ("dnf", "rpm", "unshare", "gpg", "tar"):
+        find_program(program)
