@@ -1,0 +1,295 @@
+"""One release as one page blob, from nothing to complete.
+
+The blob is made under its final name but marked ``hallmark_state=incomplete``; the keys by which consumers
+recognise an image (MicrosoftAzureCompute_*) come with the one conditional write at the end, after
+verification. So nobody takes a half blob for a release, and a kill at any moment leaves either nothing, or
+something to go on from, or the release.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobType, ContentSettings
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.image.sparse import extents
+from builder.publish.storage import explained
+from builder.publish.upload import Mismatch, Ranges, Transfer, send, size_of, verify
+
+__all__ = ["COMPLETE", "INCOMPLETE", "Delivered", "Parcel", "deliver"]
+
+COMPLETE = "complete"
+INCOMPLETE = "incomplete"
+_STATE = "hallmark_state"
+_DIGEST = "hallmark_sha256"
+#: Seconds; the longest finite lease that the service gives. A dead client blocks others no longer than this.
+LEASE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What to deliver.
+
+    ``sender`` identifies who uploads: the same sender may take up the lease that a killed run of it left.
+    ``must_be_unchanged`` raises if the file is no longer what the digest was made of.
+    """
+
+    image: Path
+    sha256: str
+    recipe: str
+    version: str
+    tags: dict[str, str]
+    sender: str
+    must_be_unchanged: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A complete, verified blob; ``moved`` is what this run had to do for it."""
+
+    etag: str
+    size: int
+    moved: Transfer
+
+
+def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) -> Delivered:
+    """Upload, verify and complete one blob; or go on with what a killed run left; or see that all is done.
+
+    :param known_etag: the etag of the last verified state. If the blob still has it, nothing has touched a
+        byte since, and it isn't read again.
+    :raises HallmarkError: the name is taken by something else, another client is uploading, the service is
+        not reachable, or the blob's bytes differ from the file's.
+    """
+    where = str(blob.url).partition("?")[0]
+    with explained("publish the image", where):
+        found = _look(blob)
+        data = list(extents(parcel.image))
+        skipped = parcel.image.stat().st_size - size_of(data)
+        if found is not None and _state(found) == COMPLETE:
+            _must_be_same(found, parcel, where)
+            if found.etag != known_etag:
+                with log.step("read the blob back"):
+                    _refuse(verify(blob, parcel.image, data, etag=str(found.etag)), where, complete=True)
+            return Delivered(str(found.etag), int(found.size), Transfer(0, size_of(data), skipped, 0))
+        lease_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
+        etag = _prepare(blob, found, parcel, lease_id, where)
+        with _leased(blob, lease_id, where, etag) as lease:
+            with log.step("send the data") as step:
+                moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check)
+                step.note = f"{moved.sent / (1 << 20):,.0f} MiB in {moved.requests} requests"
+            with log.step("read the blob back"):
+                etag = _verified(blob, parcel.image, data, lease, where)
+            parcel.must_be_unchanged()
+            lease.check()
+            done = blob.set_blob_metadata(
+                _metadata(parcel, COMPLETE),
+                lease=lease_id,
+                etag=etag,
+                match_condition=MatchConditions.IfNotModified,
+            )
+        final = blob.get_blob_properties()
+        if final.etag != done["etag"]:
+            # Releasing a lease does not change the etag; somebody else's write does.
+            raise HallmarkError("the blob was changed right after its completion", where=where)
+        return Delivered(str(final.etag), int(final.size), moved)
+
+
+def _look(blob: BlobClient) -> BlobProperties | None:
+    try:
+        return blob.get_blob_properties()
+    except ResourceNotFoundError:
+        return None
+
+
+def _state(found: BlobProperties) -> str | None:
+    return (found.metadata or {}).get(_STATE)
+
+
+def _must_be_same(found: BlobProperties, parcel: Parcel, where: str) -> None:
+    digest = (found.metadata or {}).get(_DIGEST)
+    if digest != parcel.sha256 or found.size != parcel.image.stat().st_size:
+        raise HallmarkError(
+            f"version {parcel.version} of {parcel.recipe} is published already, with other bytes",
+            where=where,
+            why="a published version never changes: consumers pin it, and its certificate names its digest",
+            hint="build a new version (the last number counts up within a day)",
+            details=[f"published: sha256 {digest}", f"this image: sha256 {parcel.sha256}"],
+        )
+
+
+def _prepare(
+    blob: BlobClient, found: BlobProperties | None, parcel: Parcel, lease_id: str, where: str
+) -> str:
+    """Make sure that an incomplete blob of this image's size and digest is there; its etag."""
+    size = parcel.image.stat().st_size
+    settings = ContentSettings(content_type="application/octet-stream")
+    metadata = _metadata(parcel, INCOMPLETE)
+    if found is None:
+        try:
+            made = blob.create_page_blob(
+                size, content_settings=settings, metadata=metadata, match_condition=MatchConditions.IfMissing
+            )
+        except ResourceExistsError:
+            found = blob.get_blob_properties()
+        else:
+            return str(made["etag"])
+    if found.blob_type != BlobType.PAGEBLOB or _state(found) != INCOMPLETE:
+        raise HallmarkError(
+            "another blob has this name",
+            where=where,
+            why="Hallmark only replaces what an unfinished upload of its own left",
+            hint="delete it, or publish to another container",
+        )
+    if found.size == size and (found.metadata or {}).get(_DIGEST) == parcel.sha256:
+        log.info("an earlier upload of this image was interrupted: going on with it")
+        return str(found.etag)
+    log.info("an earlier upload of other bytes under this name was never finished: starting over")
+    _acquire(blob, lease_id, where, str(found.etag))
+    # Creating it again empties it: stale pages of the other image can't survive.
+    made = blob.create_page_blob(
+        size,
+        content_settings=settings,
+        metadata=metadata,
+        lease=lease_id,
+        etag=found.etag,
+        match_condition=MatchConditions.IfNotModified,
+    )
+    return str(made["etag"])
+
+
+def _metadata(parcel: Parcel, state: str) -> dict[str, str]:
+    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes.
+
+    ManageIQ and others recognise a private image by the MicrosoftAzureCompute_ keys (azure-armrest).
+    """
+    data = {**parcel.tags, _STATE: state, _DIGEST: parcel.sha256}
+    data |= {"hallmark_recipe": parcel.recipe, "hallmark_version": parcel.version}
+    if state == COMPLETE:
+        data |= {
+            "MicrosoftAzureCompute_OSState": "Generalized",
+            "MicrosoftAzureCompute_OSType": "Linux",
+            "MicrosoftAzureCompute_ImageType": "OSDisk",
+        }
+    return data
+
+
+def _verified(blob: BlobClient, image: Path, data: Ranges, lease: _Lease, where: str) -> str:
+    """The etag of a blob that has every byte right; wrong ranges of an unfinished blob are sent once more."""
+    etag = str(blob.get_blob_properties().etag)
+    wrong = verify(blob, image, data, etag=etag)
+    if wrong:
+        log.warn(f"{len(wrong)} ranges arrived wrong ({wrong[0]}): sending them again")
+        for mismatch in wrong:
+            blob.clear_page(offset=mismatch.offset, length=mismatch.length, lease=lease.id)
+        send(blob, image, data, lease=lease.id, alive=lease.check)
+        etag = str(blob.get_blob_properties().etag)
+        _refuse(verify(blob, image, data, etag=etag), where, complete=False)
+    return etag
+
+
+def _refuse(wrong: list[Mismatch], where: str, *, complete: bool) -> None:
+    if not wrong:
+        return
+    raise HallmarkError(
+        f"the blob is not the image: {len(wrong)} ranges differ",
+        where=where,
+        why="somebody changed the blob after it was published"
+        if complete
+        else "the service stored wrong bytes twice",
+        hint="delete the blob and find out who may write to the container, then publish again"
+        if complete
+        else "the blob stays marked incomplete; publish to another container or account",
+        details=[str(mismatch) for mismatch in wrong[:8]],
+    )
+
+
+class _Lease:
+    """A lease that a thread keeps alive; ``check`` raises once it is lost."""
+
+    def __init__(self, blob: BlobClient, lease_id: str, where: str) -> None:
+        self.id = lease_id
+        self._client = BlobLeaseClient(blob, lease_id=lease_id)
+        self._where = where
+        self._stop = threading.Event()
+        self._until = time.monotonic() + LEASE_SECONDS
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        if time.monotonic() > self._until:
+            raise HallmarkError(
+                "the lease on the blob was lost",
+                where=self._where,
+                why="the service was not reachable for a minute, or somebody broke the lease",
+                hint="run the same command again: what has arrived is not sent again",
+            )
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 4):
+            try:
+                self._client.renew()
+            except HttpResponseError:
+                self._until = 0.0
+                return
+            except AzureError:
+                continue  # not reachable at this moment: check() ends it when the time is over
+            self._until = time.monotonic() + LEASE_SECONDS
+
+    def release(self) -> None:
+        self._client.release()
+
+
+@contextmanager
+def _leased(blob: BlobClient, lease_id: str, where: str, etag: str) -> Iterator[_Lease]:
+    """Hold a lease on the blob as it is at ``etag``, so that no other client uploads, copies or deletes it
+    meanwhile.
+
+    Afterwards the lease is available again, as ManageIQ wants it. After an error it is given back if the
+    service still answers; otherwise it runs out by itself.
+    """
+    _acquire(blob, lease_id, where, etag)
+    lease = _Lease(blob, lease_id, where)
+    lease.start()
+    try:
+        yield lease
+    except BaseException:
+        lease.stop()
+        try:
+            lease.release()
+        except AzureError:
+            log.debug("the lease could not be released; it ends by itself")
+        raise
+    lease.stop()
+    lease.release()
+
+
+def _acquire(blob: BlobClient, lease_id: str, where: str, etag: str) -> None:
+    """Take the lease; the same id takes up the lease that a killed run of the same sender left."""
+    try:
+        BlobLeaseClient(blob, lease_id=lease_id).acquire(
+            lease_duration=LEASE_SECONDS, etag=etag, match_condition=MatchConditions.IfNotModified
+        )
+    except HttpResponseError as error:
+        if error.status_code != 409:
+            raise
+        raise HallmarkError(
+            "another client is uploading to this blob",
+            where=where,
+            hint=f"wait for it; if it died, its lease ends within {LEASE_SECONDS} s: run this again then",
+        ) from None

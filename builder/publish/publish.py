@@ -1,0 +1,244 @@
+"""Publishing one image: gate → upload → verify → release record. Nothing moves before the gate has opened."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.publish import azurite, blob, share
+from builder.publish.destination import (
+    DEFAULT,
+    AzureDestination,
+    AzuriteDestination,
+    Destination,
+    FileDestination,
+    blob_name,
+    parse,
+)
+from builder.publish.gate import Certified, check
+from builder.publish.release import (
+    CertificateSummary,
+    ImageFile,
+    Location,
+    Release,
+    Transition,
+    Upload,
+    guard_licence,
+    now_utc,
+    whoami,
+)
+from builder.publish.storage import connect_azure, connect_azurite, open_container
+from builder.publish.upload import Transfer
+from builder.recipe.model import Plan
+from builder.workspace import Artefacts, Workspace, digest_file
+
+__all__ = ["publish"]
+
+
+def publish(
+    artefacts: Artefacts,
+    *,
+    plan: Plan | None = None,
+    destination: str | None = None,
+    public_key: Path,
+    workspace: Workspace,
+    now: datetime | None = None,
+    who: str | None = None,
+    why: str = "the image is certified",
+) -> Release:
+    """Publish a certified image and write its release record, ``release.json`` beside it (state staged).
+
+    Run again, it goes on where a killed run stopped; when all is done it only makes sure of that. Publishing
+    the same image to a second destination adds a location to the record.
+
+    :param plan: what was built; read from ``plan.json`` if not given.
+    :param destination: see ``builder.publish.destination.parse``; the local Azurite by default.
+    :param public_key: the key that the certificate must be signed with.
+    :param now: the time at which the certificate must be valid.
+    :raises HallmarkError: the gate or the licence guard refuses (no byte has moved then), or the upload
+        failed (nothing is published then; the next run goes on).
+    """
+    place = parse(destination or DEFAULT)
+    now = now or now_utc()
+    plan = plan or _read_plan(artefacts.plan)
+    name = blob_name(plan.recipe, plan.version)
+    guard_licence(plan)
+    with _exclusive(artefacts.image):
+        with log.step("gate") as step:
+            certified = check(artefacts.image, artefacts.certificate, public_key, now=now)
+            step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
+        previous = _previous(artefacts.release, certified)
+        before = previous.location(str(place)) if previous else None
+        began = time.monotonic()
+        where = _deliver(place, name, certified, plan, artefacts, workspace, before)
+        certified.must_be_unchanged()
+        seconds = round(time.monotonic() - began, 3)
+        location = _location(place, name, where, seconds=seconds, now=now, before=before)
+        release = _record(plan, certified, artefacts, name, location, previous, now=now, who=who, why=why)
+        release.write(artefacts.release)
+    log.info(f"published: {location.url}")
+    return release
+
+
+_Where = tuple[str, str | None, Transfer]  # URL, etag, what was moved
+
+
+def _deliver(
+    place: Destination,
+    name: str,
+    certified: Certified,
+    plan: Plan,
+    artefacts: Artefacts,
+    workspace: Workspace,
+    before: Location | None,
+) -> _Where:
+    if isinstance(place, FileDestination):
+        target = place.path / name
+        return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
+    if isinstance(place, AzuriteDestination):
+        directory = workspace.build / "azurite"
+        server = azurite.serve(location=directory, cache=workspace.cache, log_file=directory / "server.log")
+    else:
+        server = nullcontext(None)
+    with server as running:
+        service = connect_azurite(running) if running else connect_azure(place)
+        with service:
+            container = open_container(service, place.container, public=plan.visibility == "community")
+            parcel = blob.Parcel(
+                image=certified.image,
+                sha256=certified.sha256,
+                recipe=plan.recipe,
+                version=plan.version,
+                tags={"hallmark_visibility": plan.visibility, "hallmark_licence": plan.licence},
+                sender=f"{_machine()} {artefacts.root.resolve()}",
+                must_be_unchanged=certified.must_be_unchanged,
+            )
+            done = blob.deliver(
+                container.get_blob_client(name), parcel, known_etag=before.etag if before else None
+            )
+            return _public_url(place, name), done.etag, done.moved
+
+
+def _public_url(place: AzureDestination | AzuriteDestination, name: str) -> str:
+    """The address to write down. Azurite's port differs from run to run: the one that a person starts has
+    this.
+    """
+    if isinstance(place, AzuriteDestination):
+        return f"http://127.0.0.1:{azurite.STANDARD_PORT}/{azurite.ACCOUNT}/{place.container}/{name}"
+    return f"https://{place.host}/{place.container}/{name}"
+
+
+def _location(
+    place: Destination, name: str, where: _Where, *, seconds: float, now: datetime, before: Location | None
+) -> Location:
+    url, etag, moved = where
+    if before is not None and before.etag == etag and before.url == url and not moved.sent:
+        return before
+    blobs = not isinstance(place, FileDestination)
+    return Location(
+        destination=str(place),
+        url=url,
+        container=None if isinstance(place, FileDestination) else place.container,
+        blob=name if blobs else None,
+        etag=etag,
+        published=before.published if before is not None and not moved.sent else now,
+        upload=Upload(
+            sent=moved.sent,
+            present=moved.present,
+            skipped=moved.skipped,
+            requests=moved.requests,
+            seconds=seconds,
+        ),
+    )
+
+
+def _record(
+    plan: Plan,
+    certified: Certified,
+    artefacts: Artefacts,
+    name: str,
+    location: Location,
+    previous: Release | None,
+    *,
+    now: datetime,
+    who: str | None,
+    why: str,
+) -> Release:
+    others = tuple(p for p in previous.locations if p.destination != location.destination) if previous else ()
+    staged = Transition(state="staged", when=now, who=who or whoami(), why=why)
+    return Release(
+        recipe=plan.recipe,
+        title=plan.title,
+        summary=plan.summary,
+        version=plan.version,
+        distribution=plan.distribution.name,
+        distribution_id=plan.distribution.id,
+        release=plan.distribution.release,
+        architecture=plan.architecture,
+        generations=plan.disk.generations,
+        licence=plan.licence,
+        visibility=plan.visibility,
+        plan_digest=plan.digest(),
+        image=ImageFile(
+            name=name, size=certified.size, virtual_size=certified.virtual_size, sha256=certified.sha256
+        ),
+        certificate=CertificateSummary.of(certified.certificate, sha256=digest_file(artefacts.certificate)),
+        locations=(*others, location),
+        history=previous.history if previous else (staged,),
+    )
+
+
+def _previous(path: Path, certified: Certified) -> Release | None:
+    """The record of an earlier run for the same bytes. One that can't be read is made anew: the blob is the
+    truth.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = Release.read(path)
+    except HallmarkError as error:
+        log.warn(f"{error.what}: writing it anew")
+        return None
+    return found if found.image.sha256 == certified.sha256 else None
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HallmarkError(f"cannot read the plan: {error.strerror}", where=path) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HallmarkError(f"this is no plan: {first['loc']}: {first['msg']}", where=path) from None
+
+
+def _machine() -> str:
+    """This machine since its last boot: who may take up a lease that a killed run of it left."""
+    return f"{platform.node()} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+
+
+@contextmanager
+def _exclusive(image: Path) -> Iterator[None]:
+    """Keep a second local process from publishing the same image (flock(2) on the image itself: nothing to
+    clean).
+    """
+    if not image.exists():
+        yield  # the gate explains it
+        return
+    with image.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HallmarkError(
+                "another process is publishing this image", where=image, hint="wait for it to end"
+            ) from None
+        yield

@@ -1,0 +1,185 @@
+"""The release record: what was published, where, on whose word, and in which state it is."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from builder.errors import HallmarkError
+from builder.recipe.model import Architecture, Generation, Licence, Plan, Visibility
+from builder.workspace import atomic_file
+
+__all__ = [
+    "CertificateSummary",
+    "ImageFile",
+    "Location",
+    "Release",
+    "State",
+    "Transition",
+    "Upload",
+    "guard_licence",
+    "whoami",
+]
+
+State = Literal["staged", "released", "deprecated", "withdrawn"]
+
+#: The distributions that must never be public, by os-release ID, with the reason.
+_NEVER_PUBLIC = {
+    "rhel": "Red Hat's agreements forbid passing RHEL content on to the public",
+}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageFile(_Frozen):
+    """The published file. ``size`` is its length, ``virtual_size`` the disk's, both in bytes; digest in
+    hexadecimal.
+    """
+
+    name: str
+    format: Literal["vhd"] = "vhd"
+    size: int = Field(gt=0)
+    virtual_size: int = Field(gt=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class CertificateSummary(_Frozen):
+    """What the certificate says, for readers; the file itself (digest ``sha256``) is what counts."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    key_id: str
+    policies: tuple[str, ...]
+    issued: datetime
+    expires: datetime
+    counts: dict[str, int]
+    waived: tuple[str, ...] = ()
+    firmware: tuple[str, ...] = ()
+
+
+class Upload(_Frozen):
+    """What the last upload cost: bytes ``sent``, already ``present`` at the destination, ``skipped`` as
+    zero.
+    """
+
+    sent: int
+    present: int
+    skipped: int
+    requests: int
+    seconds: float
+
+
+class Location(_Frozen):
+    """Where the bytes are. ``etag`` identifies the verified state of a blob."""
+
+    destination: str
+    url: str
+    container: str | None = None
+    blob: str | None = None
+    etag: str | None = None
+    published: datetime
+    upload: Upload
+
+
+class Transition(_Frozen):
+    """A change of state: into which, when, by whom, for what reason."""
+
+    state: State
+    when: datetime
+    who: str
+    why: str
+
+
+class Release(_Frozen):
+    """One published version of one image (``release.json``)."""
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    title: str
+    summary: str
+    version: str
+    distribution: str
+    distribution_id: str
+    release: str
+    architecture: Architecture
+    generations: tuple[Generation, ...]
+    licence: Licence
+    visibility: Visibility
+    plan_digest: str
+    image: ImageFile
+    certificate: CertificateSummary
+    locations: tuple[Location, ...] = Field(min_length=1)
+    history: tuple[Transition, ...] = Field(min_length=1)
+
+    @property
+    def state(self) -> State:
+        """The state that the last transition led to."""
+        return self.history[-1].state
+
+    @property
+    def published(self) -> datetime:
+        """When the release was staged."""
+        return self.history[0].when
+
+    def location(self, destination: str) -> Location | None:
+        """Where the release is at one destination; None if it was never published there."""
+        return next((place for place in self.locations if place.destination == destination), None)
+
+    def write(self, path: Path) -> None:
+        """Write the record in one piece."""
+        with atomic_file(path) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Release:
+        """Read a record back.
+
+        :raises HallmarkError: the file is missing, or is no release record.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise HallmarkError(f"cannot read the release record: {error.strerror}", where=path) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HallmarkError(
+                f"this is no release record: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                where=path,
+                hint="`hallmark publish` writes it anew; what is published already is not sent again",
+            ) from None
+
+
+def guard_licence(plan: Plan) -> None:
+    """Refuse to publish content to people who may not have it.
+
+    :raises HallmarkError: RHEL content with a visibility other than private or tenant.
+    """
+    reason = _NEVER_PUBLIC.get(plan.distribution.id)
+    if reason and plan.visibility not in ("private", "tenant"):
+        raise HallmarkError(
+            f"{plan.distribution.name} must not be published with visibility {plan.visibility!r}",
+            where=plan.recipe,
+            why=reason,
+            hint="set `visibility: private` or `visibility: tenant` in the recipe",
+        )
+
+
+def whoami() -> str:
+    """Who publishes: the CI system's own word if it says so, otherwise user and host."""
+    try:
+        user = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN") or getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def now_utc() -> datetime:
+    """This second, in UTC."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,236 @@
+"""Moving an image's bytes into a page blob: only data travels, and every byte is read back.
+
+Resuming asks the server what it has. There is no local journal: Azurite loses acknowledged writes when it is
+killed, so a journal would be wrong exactly when it matters.
+
+Limits of the service (REST reference, Put Page): offsets and lengths are multiples of 512, at most 4 MiB a
+write.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from azure.core import MatchConditions
+from azure.storage.blob import BlobClient
+
+from builder import log
+from builder.errors import HallmarkError
+
+__all__ = [
+    "PUT_LIMIT",
+    "Mismatch",
+    "Ranges",
+    "Transfer",
+    "covered",
+    "merged",
+    "puts",
+    "send",
+    "size_of",
+    "subtract",
+    "verify",
+]
+
+PUT_LIMIT = 4 << 20
+CONCURRENCY = 8
+
+#: Byte ranges as ``(offset, length)``, ascending and never touching each other.
+Ranges = list[tuple[int, int]]
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What one upload moved, in bytes: ``sent`` now, ``present`` on the server already, ``skipped`` because
+    zero.
+    """
+
+    sent: int
+    present: int
+    skipped: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A range of the blob that isn't what the file has; ``at`` is the first wrong byte's offset."""
+
+    offset: int
+    length: int
+    at: int
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"byte {self.at}: expected {self.expected}, the blob has {self.found}"
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Ascending ranges with neighbours and overlaps joined (Azurite reports one range for each write)."""
+    result: Ranges = []
+    for offset, length in sorted(ranges):
+        if result and offset <= result[-1][0] + result[-1][1]:
+            start, before = result[-1]
+            result[-1] = (start, max(before, offset + length - start))
+        else:
+            result.append((offset, length))
+    return result
+
+
+def subtract(ranges: Sequence[tuple[int, int]], without: Sequence[tuple[int, int]]) -> Ranges:
+    """The parts of ``ranges`` that ``without`` doesn't cover; both ascending and disjoint."""
+    result: Ranges = []
+    index = 0
+    for offset, length in ranges:
+        position, end = offset, offset + length
+        while index < len(without) and without[index][0] + without[index][1] <= position:
+            index += 1
+        probe = index
+        while probe < len(without) and without[probe][0] < end:
+            start, stop = without[probe][0], without[probe][0] + without[probe][1]
+            if start > position:
+                result.append((position, start - position))
+            position = max(position, stop)
+            probe += 1
+        if position < end:
+            result.append((position, end - position))
+    return result
+
+
+def size_of(ranges: Iterable[tuple[int, int]]) -> int:
+    """The bytes in the ranges."""
+    return sum(length for _, length in ranges)
+
+
+def puts(ranges: Iterable[tuple[int, int]], *, limit: int = PUT_LIMIT) -> Iterator[tuple[int, int]]:
+    """Ranges cut into pieces that one request may carry, at multiples of ``limit`` so that reruns cut
+    alike.
+    """
+    for offset, length in ranges:
+        end = offset + length
+        while offset < end:
+            stop = min(end, offset - offset % limit + limit)
+            yield offset, stop - offset
+            offset = stop
+
+
+def covered(blob: BlobClient, *, lease: str | None = None) -> Ranges:
+    """The ranges of a page blob that have been written, by the server's word."""
+    pages = blob.list_page_ranges(lease=lease) if lease else blob.list_page_ranges()
+    # The service counts ends inclusively.
+    return merged((page.start, page.end - page.start + 1) for page in pages if not page.cleared)
+
+
+def send(
+    blob: BlobClient, image: Path, data: Ranges, *, lease: str, alive: Callable[[], None] = lambda: None
+) -> Transfer:
+    """Make the blob hold exactly the image's data: send what is missing, clear what doesn't belong.
+
+    :param data: the extents of the image's non-zero data.
+    :param alive: called before each request; raises when the lease is lost, which stops the upload.
+    :raises HallmarkError: the file can't be read or became shorter.
+    :raises azure.core.exceptions.AzureError: the service refused; running again resumes.
+    """
+    present = covered(blob, lease=lease)
+    total = size_of(data)
+    missing = subtract(data, present)
+    for offset, length in subtract(present, data):
+        blob.clear_page(offset=offset, length=length, lease=lease)
+    to_send = size_of(missing)
+    sent = requests = 0
+    with image.open("rb", buffering=0) as stream:
+
+        def put(piece: tuple[int, int]) -> int:
+            alive()
+            offset, length = piece
+            # validate_content sends the MD5 of each write; Azure refuses the write if it doesn't arrive so.
+            page = _read(stream.fileno(), offset, length, image)
+            blob.upload_page(page, offset=offset, length=length, lease=lease, validate_content=True)
+            return length
+
+        for length in _concurrently(put, puts(missing)):
+            sent += length
+            requests += 1
+            log.progress("sent", sent / (1 << 20), to_send / (1 << 20), unit="MiB")
+    return Transfer(sent, total - to_send, image.stat().st_size - total, requests)
+
+
+def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mismatch]:
+    """Read the blob back and compare it with the file; everything that differs, by offset.
+
+    Written ranges are compared byte for byte. What the file has and the blob hasn't is a mismatch; so is a
+    written range where the file has a hole. The rest was never written, and unwritten pages read as zeros.
+
+    :param data: the extents of the image's non-zero data.
+    :param etag: the state of the blob that is meant; a change while reading is an error (412), not a wrong
+        result.
+    """
+    present = covered(blob)
+    missing = subtract(data, present)
+    wrong = [Mismatch(o, n, o, "data", "nothing written") for o, n in puts(missing)]
+    wrong += [Mismatch(o, n, o, "nothing written", "data") for o, n in puts(subtract(present, data))]
+    common = subtract(data, missing)
+    total, done = size_of(common), 0
+    with image.open("rb", buffering=0) as stream:
+
+        def compare(piece: tuple[int, int]) -> tuple[int, Mismatch | None]:
+            offset, length = piece
+            reader = blob.download_blob(
+                offset=offset, length=length, etag=etag, match_condition=MatchConditions.IfNotModified
+            )
+            return length, _difference(
+                reader.readall(), _read(stream.fileno(), offset, length, image), offset
+            )
+
+        for length, mismatch in _concurrently(compare, puts(common)):
+            done += length
+            log.progress("read back", done / (1 << 20), total / (1 << 20), unit="MiB")
+            if mismatch is not None:
+                wrong.append(mismatch)
+    return sorted(wrong, key=lambda mismatch: mismatch.at)
+
+
+def _difference(found: bytes, expected: bytes, offset: int) -> Mismatch | None:
+    if found == expected:
+        return None
+    if len(found) != len(expected):
+        at = min(len(found), len(expected))
+        return Mismatch(offset, len(expected), offset + at, f"{len(expected)} bytes", f"{len(found)} bytes")
+    at = next(index for index, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    return Mismatch(offset, len(expected), offset + at, f"0x{expected[at]:02x}", f"0x{found[at]:02x}")
+
+
+def _read(handle: int, offset: int, length: int, path: Path) -> bytes:
+    data = os.pread(handle, length, offset)
+    if len(data) != length:
+        raise HallmarkError("the file became shorter while it was read", where=path)
+    return data
+
+
+def _concurrently(work: Callable[[_Job], _Result], jobs: Iterator[_Job]) -> Iterator[_Result]:
+    """Results of ``work`` as they come; the first error stops it all.
+
+    Data is read by the job itself, so no more than ``CONCURRENCY`` pieces are in memory.
+    """
+    workers = CONCURRENCY
+    with ThreadPoolExecutor(workers, thread_name_prefix="blob") as pool:
+        running: set[Future[_Result]] = set()
+        try:
+            for job in jobs:
+                running.add(pool.submit(work, job))
+                if len(running) >= 2 * workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
