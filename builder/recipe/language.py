@@ -1,0 +1,349 @@
+"""The language of recipes and layers: every key, its type and its rule.
+
+These models describe one document as it is written. Editors use the JSON schema made from them; ``load`` uses them to
+check each file on its own, so that a mistake is reported where it was made and not where it has its effect.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from builder.recipe.conditions import check_specifier
+
+__all__ = ["LayerDocument", "Overlay", "RecipeDocument", "is_list", "model_at"]
+
+Item = TypeVar("Item")
+
+_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+_UNIT = r"^[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|mount|path|slice|automount|swap)$"
+
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=60)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\r\n]*$")]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[^/\x00\r\n]+)+$")]
+RelativePath = Annotated[str, StringConstraints(pattern=r"^[^/\x00\r\n][^\x00\r\n]*$")]
+Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+Channel = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
+Unit = Annotated[str, StringConstraints(pattern=_UNIT)]
+PackageName = Annotated[str, StringConstraints(pattern=r"^@?[A-Za-z0-9][A-Za-z0-9+._*?\[\]^-]*$")]
+Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+Argument = Annotated[str, StringConstraints(pattern=r"^[^\s\"']+$")]
+Mode = Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3,4}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
+Specifier = Annotated[str, AfterValidator(check_specifier)]
+
+
+def _no_dots(path: str) -> str:
+    if any(part in (".", "..") for part in path.split("/")):
+        raise ValueError("a path must not contain '.' or '..'")
+    return path
+
+
+ImagePath = Annotated[AbsolutePath, AfterValidator(_no_dots)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, strict=False)
+
+
+def _as_edit(value: Any) -> Any:
+    return {"append": value} if isinstance(value, list) else value
+
+
+class ListEdit(_Entry, Generic[Item]):
+    """A list in a document: the items to append, or a map that says more."""
+
+    replace: list[Item] | None = None
+    append: list[Item] | None = None
+    remove: list[str] | None = None
+
+
+class _List:
+    """Marks the fields that are lists in the language and describes them to editors."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        edit = handler.resolve_ref_schema(handler(core_schema)["anyOf"][0])
+        array = {"type": "array", "items": edit["properties"]["append"]["anyOf"][0]["items"]}
+        words = dict.fromkeys(("replace", "append", "remove"), array)
+        words["remove"] = {"type": "array", "items": {"type": "string"}}
+        return {
+            "oneOf": [
+                array,
+                {"type": "object", "additionalProperties": False, "properties": words},
+                {"type": "null"},
+            ]
+        }
+
+
+Names = Annotated[ListEdit[PackageName] | None, BeforeValidator(_as_edit), _List()]
+Arguments = Annotated[ListEdit[Argument] | None, BeforeValidator(_as_edit), _List()]
+Modules = Annotated[ListEdit[Module] | None, BeforeValidator(_as_edit), _List()]
+Units = Annotated[ListEdit[Unit] | None, BeforeValidator(_as_edit), _List()]
+Channels = Annotated[ListEdit[Channel] | None, BeforeValidator(_as_edit), _List()]
+Lines = Annotated[ListEdit[Line] | None, BeforeValidator(_as_edit), _List()]
+Policies = Annotated[ListEdit[Name] | None, BeforeValidator(_as_edit), _List()]
+Generations = Annotated[ListEdit[Literal[1, 2]] | None, BeforeValidator(_as_edit), _List()]
+Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator(_as_edit), _List()]
+
+
+class RepositoryEntry(_Entry):
+    """A package repository. One of embedded, baseurl and metalink; $releasever, $major and $basearch are replaced."""
+
+    name: Line | None = None
+    embedded: Literal["sample-distribution"] | None = None
+    baseurl: Line | None = None
+    metalink: Line | None = None
+    key: RelativePath | None = Field(None, description="public key file, relative to the recipe's directory")
+    fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
+
+
+class PackagesEntry(_Entry):
+    """What to install, and what must never be installed, not even as a dependency."""
+
+    install: Names = None
+    exclude: Names = None
+
+
+class FileEntry(_Entry):
+    """A file to put into the image: its text, or the file that holds it."""
+
+    content: str | None = None
+    source: RelativePath | None = Field(None, description="relative to the recipe's directory")
+    mode: Mode | None = Field(None, description="octal, for example '0644'")
+    owner: Line | None = None
+    group: Line | None = None
+
+
+class EditEntry(_Entry):
+    """A change of a configuration file that a package owns.
+
+    ``set`` gives KEY=VALUE pairs; each key must be in the file already (commented out is enough).
+    ``lines`` are appended unless they are there.
+    """
+
+    set: dict[Line, str | None] | None = None
+    lines: Lines = None
+
+
+class ScriptEntry(_Entry):
+    """A program that runs as root in the image's root, after packages and files."""
+
+    content: str | None = None
+    source: RelativePath | None = None
+
+
+class ServicesEntry(_Entry):
+    """systemd units."""
+
+    enable: Units = None
+    disable: Units = None
+    mask: Units = None
+
+
+class KernelEntry(_Entry):
+    """Command line, initramfs drivers, modules that must not load by themselves."""
+
+    arguments: Arguments = None
+    drivers: Modules = None
+    blacklist: Modules = None
+
+
+class DracutEntry(_Entry):
+    """The initramfs generator; hostonly is always off."""
+
+    omit: Modules = None
+    compress: Literal["zstd", "xz", "gzip"] | None = None
+
+
+class SelinuxEntry(_Entry):
+    """SELinux at boot."""
+
+    mode: Literal["enforcing", "permissive", "disabled"] | None = None
+    type: Literal["targeted"] | None = None
+
+
+class BootloaderEntry(_Entry):
+    """GRUB."""
+
+    serial: bool | None = None
+    timeout: Annotated[int, Field(ge=0, le=60, description="seconds")] | None = None
+    vendor: Module | None = Field(
+        None, description="directory below /boot/efi/EFI that the signed loader reads"
+    )
+
+
+class DotnetEntry(_Entry):
+    """.NET from the distribution's packages."""
+
+    runtimes: Channels = None
+    kind: Literal["runtime", "aspnetcore", "sdk"] | None = None
+
+
+class DiskEntry(_Entry):
+    """The disk; sizes in MiB."""
+
+    size_mib: Annotated[int, Field(ge=1024, le=4 * 1024 * 1024)] | None = None
+    filesystem: Literal["ext4", "xfs"] | None = None
+    layout: Literal["plain", "lvm"] | None = None
+    generations: Generations = None
+    esp_mib: Annotated[int, Field(ge=64, le=2048)] | None = None
+    boot_mib: Annotated[int, Field(ge=256, le=8192)] | None = None
+
+
+class LocaleEntry(_Entry):
+    """Language and time zone."""
+
+    language: Line | None = None
+    timezone: RelativePath | None = None
+
+
+class CertificationEntry(_Entry):
+    """Who judges the image, and what is knowingly accepted."""
+
+    policies: Policies = None
+    targets: Targets = None
+    waivers: RelativePath | None = Field(None, description="waivers file, relative to the recipe's directory")
+
+
+class Overlay(_Entry):
+    """What recipes, layers and windows have in common."""
+
+    repositories: dict[Name, RepositoryEntry | None] | None = None
+    packages: PackagesEntry | None = None
+    files: dict[ImagePath, FileEntry | None] | None = None
+    edit: dict[ImagePath, EditEntry | None] | None = None
+    scripts: dict[Name, ScriptEntry | None] | None = None
+    services: ServicesEntry | None = None
+    default_target: Unit | None = None
+    kernel: KernelEntry | None = None
+    dracut: DracutEntry | None = None
+    selinux: SelinuxEntry | None = None
+    bootloader: BootloaderEntry | None = None
+    dotnet: DotnetEntry | None = None
+    disk: DiskEntry | None = None
+    locale: LocaleEntry | None = None
+    certification: CertificationEntry | None = None
+
+
+class When(_Entry):
+    """When a window counts; all that is named must hold."""
+
+    release: Specifier | None = Field(None, description="for example '>=9.6, <9.8'")
+    distribution: list[Name] | None = None
+    architecture: Literal["x86_64", "aarch64"] | None = None
+    licence: Literal["free", "payg", "byos"] | None = None
+
+
+class Window(Overlay):
+    """Values that count for some releases, architectures or licences only."""
+
+    when: When
+    source: Line | None = Field(None, description="where the fact comes from")
+
+
+class DistributionEntry(_Entry):
+    """What the image is an image of."""
+
+    id: Name
+    name: Line
+    release: Release
+    releasever: Line | None = Field(None, description="what $releasever becomes; default: the release")
+
+
+class _Document(Overlay):
+    extends: list[Name] | None = Field(None, description="layers, the lowest first")
+    windows: list[Window] | None = None
+
+
+class LayerDocument(_Document):
+    """A reusable overlay: images/layers/NAME.yaml."""
+
+    layer: Name
+    summary: Text
+
+
+class RecipeDocument(_Document):
+    """One product line: images/NAME.yaml."""
+
+    recipe: Name
+    title: Line
+    summary: Text
+    distribution: DistributionEntry
+    architecture: Literal["x86_64", "aarch64"] = "x86_64"
+    licence: Literal["free", "payg", "byos"] = "free"
+    visibility: Literal["private", "tenant", "community"] = "private"
+
+
+def is_list(path: tuple[str, ...]) -> bool:
+    """Whether the value at this path of a document is a list that layers append to."""
+    return ".".join(path) in _LISTS or (len(path) == 3 and path[0] == "edit" and path[2] == "lines")
+
+
+def model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model that describes the map at a path of a document, or None."""
+    current: type[BaseModel] | None = model
+    annotation: Any = model
+    for step in path:
+        if current is not None and str(step) in current.model_fields:
+            annotation = current.model_fields[str(step)].annotation
+        else:
+            inner = [argument for argument in _arguments(annotation) if argument is not str]
+            if not inner:
+                return None
+            annotation = inner[-1]
+        current = _model(annotation)
+    return current
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    """The element types of the first list or dict in an annotation."""
+    for part in _parts(annotation):
+        if typing.get_origin(part) in (list, dict):
+            return list(typing.get_args(part))
+    return []
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    for part in _parts(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The members of a union, without ``Annotated`` around them."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _parts(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [part for member in typing.get_args(annotation) for part in _parts(member)]
+    return [annotation]
+
+
+def _list_paths(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        if any(isinstance(mark, _List) for mark in field.metadata):
+            found.add(prefix + name)
+        elif (inner := _model(field.annotation)) is not None:
+            found |= _list_paths(inner, f"{prefix}{name}.")
+    return found
+
+
+_LISTS = frozenset(_list_paths(Overlay))

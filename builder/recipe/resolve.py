@@ -1,0 +1,270 @@
+"""Recipe to plan: fill in the defaults, read the files it names, derive what follows from its choices."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from builder.errors import Where
+from builder.recipe import model
+from builder.recipe.edits import script_for
+from builder.recipe.load import Recipe
+from builder.recipe.merge import Item, Leaf, ListEdit, Tree, Value, settled
+from builder.recipe.violations import RecipeError, Violation
+
+__all__ = ["identifiers", "origin", "plan"]
+
+_NAMESPACE = uuid.UUID("8d0f4f5e-6f5b-5f0b-9a0c-5c1d2b7e9a41")
+_DOTNET_PACKAGES = {
+    "runtime": "dotnet-runtime-{channel}",
+    "aspnetcore": "aspnetcore-runtime-{channel}",
+    "sdk": "dotnet-sdk-{channel}",
+}
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
+    """Decide everything about one build.
+
+    :param version: ``MAJOR.YYYYMMDD.N``; part of every identifier on the disk.
+    :param source_date_epoch: seconds since 1970, the time that files in the image get.
+    :raises RecipeError: with every mistake that shows only now: values missing, files missing, text not UTF-8.
+    """
+    work = _Resolver(recipe)
+    head = settled(recipe.tree)
+    entry = head["distribution"]
+    major, _, _ = str(entry["release"]).partition(".")
+    distribution = model.Distribution(
+        id=entry["id"],
+        name=str(entry["name"]),
+        release=str(entry["release"]),
+        major=int(major),
+        releasever=str(entry.get("releasever", entry["release"])),
+    )
+    architecture = head.get("architecture", "x86_64")
+    dotnet = tuple(work.dotnet())
+    pieces: dict[str, Any] = {
+        "repositories": tuple(work.repositories(distribution, architecture)),
+        "packages": work.packages(dotnet),
+        "files": tuple(work.files()),
+        "scripts": tuple(sorted([*work.edits(), *work.scripts()], key=lambda script: script.name)),
+        "services": work.section("services", model.Services),
+        "kernel": work.section("kernel", model.Kernel),
+        "dracut": work.section("dracut", model.Dracut),
+        "selinux": work.section("selinux", model.Selinux),
+        "bootloader": work.section("bootloader", model.Bootloader),
+        "disk": work.section("disk", model.DiskSpec),
+        "locale": work.section("locale", model.Locale),
+        "certification": work.section("certification", model.CertificationSpec),
+    }
+    if work.violations:
+        raise RecipeError(recipe.name, work.violations)
+    return model.Plan(
+        recipe=recipe.name,
+        title=recipe.title,
+        summary=recipe.summary,
+        version=version,
+        source_date_epoch=source_date_epoch,
+        architecture=architecture,
+        distribution=distribution,
+        licence=head.get("licence", "free"),
+        visibility=head.get("visibility", "private"),
+        default_target=head.get("default_target", "multi-user.target"),
+        dotnet=dotnet,
+        identifiers=identifiers(recipe.name, version),
+        **pieces,
+    )
+
+
+def identifiers(recipe: str, version: str) -> model.Identifiers:
+    """The identifiers of one version: distinct for every version, the same each time it is built."""
+
+    def derive(what: str) -> uuid.UUID:
+        return uuid.uuid5(_NAMESPACE, f"{recipe}/{version}/{what}")
+
+    serial = derive("esp-serial").hex[:8].upper()
+    names = ("disk_guid", "bios_guid", "esp_guid", "boot_guid", "root_guid", "boot_fs", "root_fs", "vhd")
+    return model.Identifiers(
+        esp_serial=f"{serial[:4]}-{serial[4:]}", **{name: derive(name) for name in names}
+    )
+
+
+def origin(where: Where) -> model.Origin:
+    """The place of a value as the plan keeps it."""
+    return model.Origin(path=str(where.path), line=where.line)
+
+
+class _Resolver:
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.violations: list[Violation] = []
+
+    def section(self, name: str, kind: type[Model]) -> Model:
+        """One part of the plan; what the recipe leaves out takes the model's default."""
+        value = self.recipe.tree.children.get(name)
+        data = settled(value) if isinstance(value, Tree) else {}
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False):
+                dotted = ".".join((name, *(str(step) for step in problem["loc"])))
+                missing = problem["type"] == "missing"
+                self.violations.append(
+                    Violation(
+                        "HM007" if missing else "HM006",
+                        _place(value) or self.recipe.where("recipe"),
+                        f"{dotted} is missing" if missing else f"{dotted}: {problem['msg']}",
+                        "neither the recipe nor one of its layers sets it" if missing else "",
+                        "set it in the recipe or extend a layer that does" if missing else "",
+                    )
+                )
+        return kind.model_construct()
+
+    def repositories(self, distribution: model.Distribution, architecture: str) -> Iterator[model.Repository]:
+        variables = {
+            "$releasever": distribution.releasever,
+            "$major": str(distribution.major),
+            "$basearch": architecture,
+        }
+        for name, tree in self._trees("repositories"):
+            data = settled(tree)
+            sources = [key for key in ("embedded", "baseurl", "metalink") if key in data]
+            if len(sources) != 1:
+                self._wrong(
+                    tree,
+                    f"repository {name!r} has {' and '.join(sources) or 'no source'}",
+                    "packages come from one place",
+                    "set exactly one of embedded, baseurl and metalink",
+                )
+            for key in ("key", "fingerprint"):
+                if key not in data:
+                    self._wrong(
+                        tree,
+                        f"repository {name!r} has no {key}",
+                        "packages of unknown origin must not get into an image",
+                        "name the key file and pin its fingerprint",
+                        code="HM007",
+                    )
+            if len(sources) == 1 and "key" in data and "fingerprint" in data:
+                self.inside(str(data["key"]), tree.children["key"])
+                for key in ("baseurl", "metalink"):
+                    for word, value in variables.items():
+                        if key in data:
+                            data[key] = str(data[key]).replace(word, value)
+                data.setdefault("name", name)
+                yield model.Repository(id=name, where=origin(tree.where), **data)
+
+    def packages(self, dotnet: tuple[model.DotnetRuntime, ...]) -> model.Packages:
+        requests = [
+            model.PackageRequest(name=str(item.value), where=origin(item.where))
+            for item in self._items("packages", "install")
+        ]
+        held = {request.name for request in requests}
+        channels = {str(item.value): item.where for item in self._items("dotnet", "runtimes")}
+        for runtime in dotnet:
+            name = _DOTNET_PACKAGES[runtime.kind].format(channel=runtime.channel)
+            if name not in held:
+                requests.append(model.PackageRequest(name=name, where=origin(channels[runtime.channel])))
+        exclude = tuple(str(item.value) for item in self._items("packages", "exclude"))
+        return model.Packages(install=tuple(requests), exclude=exclude)
+
+    def dotnet(self) -> Iterator[model.DotnetRuntime]:
+        tree = self.recipe.tree.children.get("dotnet")
+        data: dict[str, Any] = settled(tree) if isinstance(tree, Tree) else {}
+        kind = data.get("kind", "runtime")
+        for item in self._items("dotnet", "runtimes"):
+            yield model.DotnetRuntime(channel=str(item.value), kind=kind)
+
+    def files(self) -> Iterator[model.InstalledFile]:
+        for path, tree in self._trees("files"):
+            data = settled(tree)
+            content = self._content(tree, f"the file {path}")
+            if content is not None:
+                yield model.InstalledFile(
+                    path=path,
+                    content=content,
+                    mode=int(str(data.get("mode", "0644")), 8),
+                    owner=data.get("owner", "root"),
+                    group=data.get("group", "root"),
+                    where=origin(tree.where),
+                )
+
+    def scripts(self) -> Iterator[model.Script]:
+        for name, tree in self._trees("scripts"):
+            content = self._content(tree, f"the script {name!r}")
+            if content is None:
+                continue
+            if not content.startswith("#!"):
+                self._wrong(tree, f"the script {name!r} has no #! line", fix="start it with #!/bin/sh")
+            yield model.Script(name=name, content=content, where=origin(tree.where))
+
+    def edits(self) -> Iterator[model.Script]:
+        for path, tree in self._trees("edit"):
+            name = "10-edit" + path.replace("/", "-").replace(".", "-").lower()
+            values = tree.children.get("set")
+            pairs = {} if not isinstance(values, Tree) else {k: str(v) for k, v in settled(values).items()}
+            lines = tuple(str(item.value) for item in self._items("edit", path, "lines"))
+            if pairs or lines:
+                content = script_for(path, pairs, lines, where=str(tree.where))
+                yield model.Script(name=name, content=content, where=origin(tree.where))
+
+    def inside(self, text: str, value: Value) -> Path | None:
+        """The path of a file that a recipe names, or None with a violation if it leads out of the tree."""
+        path = (self.recipe.root / text).resolve()
+        if path.is_relative_to(self.recipe.root):
+            return path
+        self.violations.append(
+            Violation(
+                "HM010",
+                _place(value) or self.recipe.where("recipe"),
+                f"the path {text!r} leads out of {self.recipe.root.name}/",
+                "a recipe must be complete in its own tree",
+                "copy the file into the tree",
+            )
+        )
+        return None
+
+    def _content(self, tree: Tree, what: str) -> str | None:
+        content, source = tree.children.get("content"), tree.children.get("source")
+        given = [item for item in (content, source) if isinstance(item, Leaf) and item.value is not None]
+        if len(given) != 1:
+            both = "both content and source" if given else "neither content nor source"
+            self._wrong(tree, f"{what} has {both}", fix="set one of the two; null takes a lower layer's away")
+            return None
+        if given[0] is content:
+            return str(given[0].value)
+        path = self.inside(str(given[0].value), given[0])
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.violations.append(
+                Violation("HM010", given[0].where, f"cannot read the source of {what}: {why}", str(path))
+            )
+            return None
+
+    def _trees(self, section: str) -> Iterator[tuple[str, Tree]]:
+        value = self.recipe.tree.children.get(section)
+        if isinstance(value, Tree):
+            for name, child in value.children.items():
+                if isinstance(child, Tree):
+                    yield name, child
+
+    def _items(self, *path: str) -> tuple[Item, ...]:
+        value: Value | None = self.recipe.tree
+        for step in path:
+            value = value.children.get(step) if isinstance(value, Tree) else None
+        return value.append if isinstance(value, ListEdit) else ()
+
+    def _wrong(self, tree: Tree, what: str, why: str = "", fix: str = "", *, code: str = "HM006") -> None:
+        self.violations.append(Violation(code, tree.where, what, why, fix))
+
+
+def _place(value: Value | None) -> Where | None:
+    return value.where if value is not None else None
