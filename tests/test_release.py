@@ -1,0 +1,188 @@
+"""The main job, end to end: RPMs become a certified, booted, published VHD; and it survives kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder import versions
+from builder.image import vhd
+from builder.run import die_with_parent
+from builder.workspace import PROJECT, Artefacts, Workspace, digest_file
+
+pytestmark = pytest.mark.system
+
+
+def hallmark(space: Workspace, *words: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line on a workspace; fail the test when it ends with another status."""
+    argv = [sys.executable, "-m", "builder.cli", *words, "--build-dir", str(space.build)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PROJECT)
+    if status is not None and done.returncode != status:
+        pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def released(workspace: Workspace, sample_image: Artefacts) -> Artefacts:
+    """The sample, released by the same command that a person would use."""
+    hallmark(workspace, "release", "sample-9")
+    latest = workspace.latest("sample-9")
+    assert latest is not None
+    return latest
+
+
+def test_a_release_leaves_every_artefact(released: Artefacts, workspace: Workspace) -> None:
+    for path in (
+        released.image,
+        released.plan,
+        released.packages,
+        released.sbom,
+        released.certificate,
+        released.report_html,
+        released.report_xml,
+        released.evidence,
+        released.release,
+    ):
+        assert path.stat().st_size > 0, path
+    assert versions.VERSION.match(released.root.name)
+    catalog = json.loads((workspace.catalog / "catalog.json").read_text())
+    assert digest_file(released.image) in json.dumps(catalog)
+    assert released.root.name in (workspace.catalog / "index.html").read_text()
+
+
+def test_the_image_has_a_size_that_azure_takes(released: Artefacts) -> None:
+    assert vhd.deviations(released.image) == []
+    status = released.image.stat()
+    assert (status.st_size - 512) % (1 << 20) == 0
+    assert status.st_blocks * 512 < status.st_size / 2, "the image is not sparse"
+
+
+def test_the_waiver_is_visible_and_the_runtime_is_red(released: Artefacts) -> None:
+    results = released.results.read_text()
+    assert re.search(r'"dotnet\.channel-supported"', results)
+    assert "waived" in released.report_html.read_text().lower()
+
+
+def test_nothing_changed_means_nothing_to_do(released: Artefacts, workspace: Workspace) -> None:
+    before = {path: path.stat().st_mtime_ns for path in released.root.rglob("*") if path.is_file()}
+    done = hallmark(workspace, "release", "sample-9", "--json")
+    stages = [json.loads(line) for line in done.stdout.splitlines() if '"stages"' in line][-1]["stages"]
+    worked = [stage["name"] for stage in stages if stage["state"] == "done"]
+    assert worked == ["catalog"]
+    after = {path: path.stat().st_mtime_ns for path in released.root.rglob("*") if path.is_file()}
+    changed = {path.name for path in before if before[path] != after.get(path)}
+    assert changed <= {"plan.json"}
+
+
+def test_verify_needs_the_public_key_alone(released: Artefacts, workspace: Workspace, tmp_path: Path) -> None:
+    public = next(Path(os.environ["HALLMARK_KEY_DIR"]).glob("*.pub*"))
+    key = shutil.copy(public, tmp_path / "hallmark.pub")
+    hallmark(workspace, "verify", str(released.image), str(released.certificate), "--key", str(key))
+
+
+@pytest.fixture
+def altered(released: Artefacts, tmp_path: Path, workspace: Workspace) -> Iterator[Artefacts]:
+    """A copy of the released image that a test may spoil, in a build directory of its own."""
+    place = Artefacts(tmp_path / "build" / "sample-9" / released.root.name)
+    subprocess.run(
+        ["cp", "--archive", "--sparse=always", str(released.root), str(place.root)],
+        check=True,
+        preexec_fn=lambda: place.root.parent.mkdir(parents=True),
+    )
+    yield place
+    shutil.rmtree(tmp_path / "build")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited"])
+@pytest.mark.parametrize("verb", ["certify", "publish", "verify"])
+def test_a_damaged_image_is_refused(altered: Artefacts, workspace: Workspace, verb: str, damage: str) -> None:
+    space = Workspace(altered.root.parent.parent, workspace.cache)
+    with altered.image.open("r+b") as stream:
+        if damage == "truncated":
+            stream.truncate(altered.image.stat().st_size - 1024)
+        else:
+            stream.seek(3 << 20)
+            stream.write(b"one edit")
+    words = {
+        "certify": ["certify", "sample-9"],
+        "publish": ["publish", "sample-9", "--destination", f"file://{space.build}/share"],
+        "verify": ["verify", str(altered.image), str(altered.certificate)],
+    }[verb]
+    done = hallmark(space, *words, status=1)
+    assert "error:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(altered.image) in done.stderr.replace("\n", "")
+    assert not (space.build / "share").exists() or not list((space.build / "share").rglob("*.vhd"))
+
+
+def test_an_uncertified_image_is_not_published(altered: Artefacts, workspace: Workspace) -> None:
+    space = Workspace(altered.root.parent.parent, workspace.cache)
+    altered.certificate.unlink()
+    done = hallmark(space, "publish", "sample-9", status=1)
+    assert "no certificate" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["root filesystem", "disk and image"])
+def test_a_killed_build_leaves_nothing_behind_and_goes_on(
+    stage: str, workspace: Workspace, sample_image: Artefacts, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    space = Workspace.default(build=tmp_path_factory.mktemp("killed") / "build", cache=workspace.cache)
+    argv = [
+        sys.executable,
+        "-m",
+        "builder.cli",
+        "build",
+        "sample-9",
+        "--json",
+        "--build-dir",
+        str(space.build),
+    ]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    assert process.stdout is not None
+    for line in process.stdout:
+        record = json.loads(line)
+        if record["event"] == "step-start" and record["title"] == stage:
+            break
+    else:
+        pytest.fail(f"the build ended before {stage!r} began")
+    time.sleep(12 if stage == "root filesystem" else 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(2)
+    assert _left_behind(space) == []
+    assert not list(space.build.rglob("image.vhd"))
+    done = hallmark(space, "build", "sample-9", "--json")
+    stages = [json.loads(line) for line in done.stdout.splitlines() if '"stages"' in line][-1]["stages"]
+    states = {item["name"]: item["state"] for item in stages}
+    assert states["rootfs"] == ("done" if stage == "root filesystem" else "up to date")
+    image = next(path for path in space.build.glob("sample-9/*/image.vhd"))
+    assert vhd.deviations(image) == []
+    if image.parent.name == sample_image.root.name:
+        assert digest_file(image) == digest_file(sample_image.image), "two builds of one version differ"
+    shutil.rmtree(space.build)
+
+
+def _left_behind(space: Workspace) -> list[str]:
+    """Mounts, loop devices and processes that belong to a build directory."""
+    found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(space.build) in line]
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        if str(space.build) in backing.read_text():
+            found.append(f"{backing}: {backing.read_text().strip()}")
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(space.build) in words and command.parent.name != str(os.getpid()):
+            found.append(words)
+    return found
