@@ -1,7 +1,8 @@
 """Release windows: ``when: {release: ">=9.6, <9.8"}``.
 
-A release with a minor number is compared number by number (9.10 is newer than 9.6). A release without one (CentOS Stream,
-the sample distribution) means the newest of its major: ``9`` fulfils ``>=9.6`` and not ``<9.8``.
+A release with a minor number is compared number by number (9.10 is newer than 9.6). A release without one
+(CentOS Stream, the sample distribution) means the newest of its major: ``9`` fulfils ``>=9.6`` and not
+``<9.8``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changes of configuration files that packages own, as small shell programs that fail instead of doing nothing."""
+"""Changes of configuration files that packages own, as shell programs that fail rather than do nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["script_for"]
 
 _HEAD = """\
 #!/bin/sh
-# Changes {path} as {where} asks.
+# Changes {path}.
 set -eu
 file={quoted}
 if [ ! -f "$file" ]; then
-    echo "$file does not exist: the package that owns it is missing ({where})" >&2
+    echo "$file does not exist: the package that owns it is missing" >&2
     exit 1
 fi
 """
 
-# The first line that sets the key, active or commented out, gets the value; further active ones go away, so that
-# none of them can win. A key that the file doesn't know is a mistake in the recipe: programs ignore such lines.
+# The first line that sets the key, active or commented out, gets the value; further active ones go away, so
+# that none of them can win. A key that the file doesn't know is a mistake: programs ignore such lines.
 _SET = """\
 set_value() {
     awk -v key="$1" -v value="$2" '
@@ -52,14 +52,13 @@ add_line() {
 """
 
 
-def script_for(path: str, values: Mapping[str, str], lines: Sequence[str], *, where: str) -> str:
+def script_for(path: str, values: Mapping[str, str], lines: Sequence[str]) -> str:
     """The program that makes one file say what a recipe wants.
 
-    :param values: KEY=VALUE pairs; each key must be in the file, active or commented out, or the program fails.
+    :param values: KEY=VALUE pairs; each key must be in the file, active or commented out.
     :param lines: whole lines, appended unless they are there.
-    :param where: the place in the recipe, for the error message.
     """
-    text = _HEAD.format(path=path, quoted=shlex.quote(path), where=where)
+    text = _HEAD.format(path=path, quoted=shlex.quote(path))
     if values:
         text += _SET + "".join(
             f"set_value {shlex.quote(key)} {shlex.quote(value)}\n" for key, value in values.items()

@@ -1,7 +1,8 @@
 """The language of recipes and layers: every key, its type and its rule.
 
-These models describe one document as it is written. Editors use the JSON schema made from them; ``load`` uses them to
-check each file on its own, so that a mistake is reported where it was made and not where it has its effect.
+These models describe one document as it is written. Editors use the JSON schema made from them; ``load``
+uses them to check each file on its own, so that a mistake is reported where it was made and not where it has
+its effect.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator
 
 
 class RepositoryEntry(_Entry):
-    """A package repository. One of embedded, baseurl and metalink; $releasever, $major and $basearch are replaced."""
+    """A package repository. One of embedded, baseurl and metalink; $releasever, $major and $basearch are
+    replaced.
+    """
 
     name: Line | None = None
     embedded: Literal["sample-distribution"] | None = None

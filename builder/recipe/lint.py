@@ -1,7 +1,7 @@
 """What is allowed by the language and still wrong: rules with stable codes.
 
-An ``error`` stops a build, a ``warning`` doesn't. Each rule is one function that looks at a plan and yields findings; the
-tables in the tests show a good and a bad example of every code.
+An ``error`` stops a build, a ``warning`` doesn't. Each rule is one function that looks at a plan and yields
+findings; the tables in the tests show a good and a bad example of every code.
 """
 
 from __future__ import annotations

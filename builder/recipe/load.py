@@ -37,8 +37,8 @@ class Document:
 class Recipe:
     """A recipe with its layers merged; ``documents`` lists them in order, the lowest layer first.
 
-    ``tree`` is the merged content with the place of every value; ``root`` is the directory that paths in recipes are
-    relative to. ``idle_removals`` are removals that found nothing to remove.
+    ``tree`` is the merged content with the place of every value; ``root`` is the directory that paths in
+    recipes are relative to. ``idle_removals`` are removals that found nothing to remove.
     """
 
     name: str
@@ -217,10 +217,8 @@ class _Loader:
         return Document(path.stem, path, shown, node)
 
     def _shown(self, path: Path) -> str:
-        for base, prefix in ((IMAGES, "images/"), (self.root, "")):
-            if path.is_relative_to(base):
-                return prefix + path.relative_to(base).as_posix()
-        return str(path)
+        """The path for people: relative to the project when it lies in it."""
+        return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
 def _check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[Violation]:

@@ -4,8 +4,8 @@ The rules, from the lower layer to the upper one:
 
 - scalars: the upper value wins;
 - maps: merged key by key;
-- lists: the upper items are appended, an item that is there already keeps its place. A map in place of the list says more:
-  ``remove`` takes items away, ``append`` adds some, ``replace`` starts anew;
+- lists: the upper items are appended, an item that is there already keeps its place. A map in place of the
+  list says more: ``remove`` takes items away, ``append`` adds some, ``replace`` starts anew;
 - ``null`` puts a value, a map or a list back to nothing.
 
 Merging is associative: ``(a·b)·c`` equals ``a·(b·c)``, so layers can be read one by one or in groups.
@@ -79,7 +79,8 @@ Value = Leaf | ListEdit | Tree
 def from_node(node: Node, *, is_list: Callable[[Path], bool], path: Path = ()) -> Value:
     """Turn parsed text into something that can be merged.
 
-    :param is_list: tells whether the value at a path is a list in the language, so that a map there is an edit of it.
+    :param is_list: tells whether the value at a path is a list in the language, so that a map there is an
+        edit of it.
     """
     if isinstance(node, Sequence):
         return ListEdit(_unique(_items(node)), node.where)

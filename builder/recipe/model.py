@@ -48,7 +48,8 @@ class _Frozen(BaseModel):
 class Origin(_Frozen):
     """The place in a recipe or layer that a value comes from.
 
-    ``path`` is relative to the ``images`` directory when the file lies in it, ``line`` counts from 1 (0: unknown).
+    ``path`` is relative to the ``images`` directory when the file lies in it, ``line`` counts from 1 (0:
+    unknown).
     """
 
     path: str
@@ -71,9 +72,9 @@ class Distribution(_Frozen):
 class Repository(_Frozen):
     """One package repository.
 
-    Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and ``metalink``
-    is set; URLs have their variables replaced already. ``key`` is the public key file, relative to ``images/``;
-    ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
+    Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and
+    ``metalink`` is set; URLs have their variables replaced already. ``key`` is the public key file, relative
+    to ``images/``; ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
     """
 
     id: str
@@ -94,7 +95,9 @@ class PackageRequest(_Frozen):
 
 
 class Packages(_Frozen):
-    """``exclude`` holds names and globs that the package manager must not install, not even as a dependency."""
+    """``exclude`` holds names and globs that the package manager must not install, not even as a
+    dependency.
+    """
 
     install: tuple[PackageRequest, ...]
     exclude: tuple[str, ...] = ()
@@ -115,7 +118,9 @@ class InstalledFile(_Frozen):
 
 
 class Script(_Frozen):
-    """A program with its ``#!`` line; runs as root in the image's root after packages and files, sorted by ``name``."""
+    """A program with its ``#!`` line; runs as root in the image's root after packages and files, sorted by
+    ``name``.
+    """
 
     name: str
     content: str
@@ -174,7 +179,9 @@ class DotnetRuntime(_Frozen):
 
 
 class DiskSpec(_Frozen):
-    """The disk. Sizes in MiB; ``generations`` are the Hyper-V generations that must boot it (1: BIOS, 2: UEFI)."""
+    """The disk. Sizes in MiB; ``generations`` are the Hyper-V generations that must boot it (1: BIOS, 2:
+    UEFI).
+    """
 
     size_mib: int
     filesystem: Filesystem = "ext4"
@@ -200,7 +207,9 @@ class CertificationSpec(_Frozen):
 
 
 class Identifiers(_Frozen):
-    """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still reproducible."""
+    """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still
+    reproducible.
+    """
 
     disk_guid: UUID
     bios_guid: UUID

@@ -32,7 +32,8 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
 
     :param version: ``MAJOR.YYYYMMDD.N``; part of every identifier on the disk.
     :param source_date_epoch: seconds since 1970, the time that files in the image get.
-    :raises RecipeError: with every mistake that shows only now: values missing, files missing, text not UTF-8.
+    :raises RecipeError: with every mistake that shows only now: values missing, files missing, text not
+        UTF-8.
     """
     work = _Resolver(recipe)
     head = settled(recipe.tree)
@@ -209,7 +210,7 @@ class _Resolver:
             pairs = {} if not isinstance(values, Tree) else {k: str(v) for k, v in settled(values).items()}
             lines = tuple(str(item.value) for item in self._items("edit", path, "lines"))
             if pairs or lines:
-                content = script_for(path, pairs, lines, where=str(tree.where))
+                content = script_for(path, pairs, lines)
                 yield model.Script(name=name, content=content, where=origin(tree.where))
 
     def inside(self, text: str, value: Value) -> Path | None:

@@ -20,10 +20,10 @@ DOTNET_END = {
     "10.0": date(2028, 11, 14),
 }
 
-# Channels in the distributions' own repositories, by major release; dotnet/docs docs/core/install/linux-rhel.md.
+# Channels in the distributions' own repositories; dotnet/docs docs/core/install/linux-rhel.md.
 DOTNET_OFFERED = {8: ("8.0", "9.0", "10.0"), 9: ("8.0", "9.0", "10.0"), 10: ("8.0", "9.0", "10.0")}
 
-# End of full or maintenance support by distribution and major release: Red Hat's life cycle policy, the CentOS project.
+# End of maintenance by distribution and major release: Red Hat's life cycle policy, the CentOS project.
 RELEASE_END = {
     ("rhel", 7): date(2024, 6, 30),
     ("rhel", 8): date(2029, 5, 31),

@@ -1,9 +1,9 @@
 """YAML text to a tree that remembers line and column of every value.
 
-The language is a plain subset of YAML: maps with text keys, lists and scalars. Tags, anchors and aliases are refused (so no
-object is ever constructed and no small file expands to a large one), and so are duplicate keys, several documents and tabs
-as indentation. Only ``null``, ``true``, ``false`` and whole decimal numbers have a type; everything else is text, hence
-``9.10`` stays ``9.10`` and ``no`` stays ``no``.
+The language is a plain subset of YAML: maps with text keys, lists and scalars. Tags, anchors and aliases are
+refused (so no object is ever constructed and no small file expands to a large one), and so are duplicate
+keys, several documents and tabs as indentation. Only ``null``, ``true``, ``false`` and whole decimal numbers
+have a type; everything else is text, hence ``9.10`` stays ``9.10`` and ``no`` stays ``no``.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def plain(node: Node) -> Any:
 
 
 def locate(node: Node, path: tuple[str | int, ...]) -> Where:
-    """The place of a value, or of the nearest value around it that exists; of the key when that is all there is."""
+    """The place of a value, or of the nearest value around it that exists; of the key when that is all
+    there is.
+    """
     where = node.where
     for step in path:
         if isinstance(node, Mapping) and str(step) in node.entries:

@@ -13,7 +13,9 @@ __all__ = ["RecipeError", "Violation", "did_you_mean"]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One mistake: a stable ``code`` (``HM005``), the place, what is wrong, why it matters and how to mend it."""
+    """One mistake: a stable ``code`` (``HM005``), the place, what is wrong, why it matters and how to mend
+    it.
+    """
 
     code: str
     where: Where
