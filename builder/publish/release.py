@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "Transition",
     "Upload",
+    "WaivedRequirement",
     "guard_licence",
     "whoami",
 ]
@@ -51,8 +52,21 @@ class ImageFile(_Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class WaivedRequirement(_Frozen):
+    """A requirement that the image fails, and who answers for publishing it all the same, until when."""
+
+    requirement: str
+    owner: str
+    reason: str
+    expires: date
+
+
 class CertificateSummary(_Frozen):
-    """What the certificate says, for readers; the file itself (digest ``sha256``) is what counts."""
+    """What the certificate says, for readers; the file itself (digest ``sha256``) is what counts.
+
+    ``counts`` maps each verdict (pass, fail, waived, not-applicable, error) to its number; ``firmware`` names
+    the ways in which the image was booted.
+    """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     key_id: str
@@ -60,7 +74,7 @@ class CertificateSummary(_Frozen):
     issued: datetime
     expires: datetime
     counts: dict[str, int]
-    waived: tuple[str, ...] = ()
+    waived: tuple[WaivedRequirement, ...] = ()
     firmware: tuple[str, ...] = ()
 
 

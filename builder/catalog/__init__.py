@@ -1,0 +1,8 @@
+"""The catalog: what consumers read to find, judge and fetch a release."""
+
+from __future__ import annotations
+
+from builder.catalog.model import Catalog, Entry, Package
+from builder.catalog.write import write
+
+__all__ = ["Catalog", "Entry", "Package", "write"]
