@@ -22,7 +22,7 @@ from builder.stages import StageReport, code_digest, read_stamp, run_stage
 from builder.vm.acceleration import Acceleration, probe
 from builder.vm.firmware import Firmware
 from builder.vm.machine import boot
-from builder.workspace import PROJECT, Artefacts, Workspace, atomic_file, digest_file
+from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
 from certification import certificate, judge, keys, observe, report
 from certification.model import View
 
@@ -58,15 +58,17 @@ def views_of(plan: Plan) -> tuple[_Look, ...]:
     return (*booted, _Look("disk"), _Look("format"))
 
 
-def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan) -> list[StageReport]:
+def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan, *, images: Path) -> list[StageReport]:
     """Look, judge and sign; every stage that is not up to date.
+
+    :param images: the directory that the plan's waivers file is relative to.
 
     :raises HallmarkError: the image is not good enough (the reports are written), or a stage failed.
     """
     acceleration = probe(cache=workspace.cache)
     looks = views_of(plan)
     reports = _observe_all(workspace, artefacts, plan, looks, acceleration)
-    reports.append(_judge(artefacts, plan, looks))
+    reports.append(_judge(artefacts, plan, looks, images))
     return reports
 
 
@@ -148,9 +150,9 @@ def _observe(workspace: Workspace, artefacts: Artefacts, look: _Look, accelerati
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look]) -> StageReport:
+def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Path) -> StageReport:
     observations = [_results(artefacts, look)[0] for look in looks]
-    waivers = PROJECT / "images" / plan.certification.waivers if plan.certification.waivers else None
+    waivers = images / plan.certification.waivers if plan.certification.waivers else None
     today = datetime.now(UTC)
 
     def make() -> None:

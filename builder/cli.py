@@ -112,10 +112,11 @@ def _boot(options: argparse.Namespace, workspace: Workspace) -> int:
 def _certify(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.certify import certify
     from builder.pipeline import existing
+    from builder.recipe import find
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     with workspace.lock(plan.recipe):
-        reports = certify(workspace, artefacts, plan)
+        reports = certify(workspace, artefacts, plan, images=find(options.recipe).parent)
     _table(reports)
     log.info(f"report: {artefacts.report_html}")
     log.info(f"certificate: {artefacts.certificate}")

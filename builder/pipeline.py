@@ -19,11 +19,10 @@ from builder.errors import HallmarkError
 from builder.recipe import Plan, find, load, plan
 from builder.rootfs import ResolvedRepository
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
-from builder.workspace import PROJECT, Artefacts, Workspace, atomic_file, digest_file, digest_json
+from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
 __all__ = ["Pipeline", "existing"]
 
-IMAGES = PROJECT / "images"
 # What the digest of a plan leaves open: it is made with these before the version is known.
 _NO_VERSION = "0.19700101.0"
 
@@ -49,7 +48,7 @@ class Pipeline:
         draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
         name = draft.recipe
         with self.workspace.lock(name):
-            self._resolve_repositories(draft)
+            self._resolve_repositories(draft, images=path.parent)
             inputs = digest_json(
                 {
                     "plan": draft.digest(),
@@ -73,12 +72,12 @@ class Pipeline:
             self._image(final, artefacts)
         return artefacts
 
-    def _resolve_repositories(self, draft: Plan) -> None:
+    def _resolve_repositories(self, draft: Plan, *, images: Path) -> None:
         resolved = []
         digests = []
         for repository in draft.repositories:
             baseurl = repository.baseurl
-            key = IMAGES / repository.key
+            key = images / repository.key
             if repository.embedded is not None:
                 from builder import sampledistro
 

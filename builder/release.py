@@ -10,7 +10,7 @@ from builder import log
 from builder.certify import certify, key_directory
 from builder.errors import HallmarkError
 from builder.pipeline import Pipeline, existing
-from builder.recipe import Plan
+from builder.recipe import Plan, find
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import certificate, keys
@@ -84,7 +84,7 @@ def release(
     artefacts = pipeline.build()
     artefacts, plan = existing(workspace, recipe, version=artefacts.root.name)
     with workspace.lock(plan.recipe):
-        reports += certify(workspace, artefacts, plan)
+        reports += certify(workspace, artefacts, plan, images=find(recipe).parent)
         reports.append(publish_stage(workspace, artefacts, plan, destination=destination))
         workspace.set_latest(plan.recipe, plan.version)
         report, page = catalog_stage(workspace)

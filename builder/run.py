@@ -20,7 +20,16 @@ from pathlib import Path
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
 
-__all__ = ["Completed", "die_with_parent", "find_program", "redact", "register_secret", "run", "spawn"]
+__all__ = [
+    "Completed",
+    "attach",
+    "die_with_parent",
+    "find_program",
+    "redact",
+    "register_secret",
+    "run",
+    "spawn",
+]
 
 Arg = str | os.PathLike[str]
 
@@ -135,6 +144,22 @@ def run(
     if check and process.returncode != 0:
         raise _failure(shown, process.returncode, stderr or stdout, log_file, None, hint)
     return Completed(shown, process.returncode, stdout, stderr)
+
+
+def attach(argv: Sequence[Arg]) -> int:
+    """Hand the terminal to a program (a shell for a person) until it ends; returns its status.
+
+    :raises HallmarkError: the program is not installed.
+    """
+    words = _words(argv)
+    words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
+    # Same process group and terminal: the program, not Hallmark, gets what the person types.
+    process = subprocess.Popen(words, preexec_fn=die_with_parent)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 @contextmanager

@@ -7,6 +7,7 @@ its images up to date.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,15 @@ def xfs_image(
     """The sample recipe with XFS filesystems, which go through libguestfs."""
     from builder.pipeline import Pipeline
 
-    recipe = tmp_path_factory.mktemp("recipes") / "sample-9-xfs.yaml"
+    images = tmp_path_factory.mktemp("recipes") / "images"
+    shutil.copytree(PROJECT / "images", images)
+    recipe = images / "sample-9-xfs.yaml"
     text = (PROJECT / "images" / "sample-9.yaml").read_text()
-    recipe.write_text(text.replace("recipe: sample-9\n", "recipe: sample-9-xfs\n") + "\n# XFS\n")
+    for old, new in (
+        ("recipe: sample-9\n", "recipe: sample-9-xfs\n"),
+        ("filesystem: ext4", "filesystem: xfs"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    recipe.write_text(text)
     return Pipeline(workspace, str(recipe)).build()
