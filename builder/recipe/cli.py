@@ -1,4 +1,4 @@
-"""The verbs that only look at recipes: lint, plan, schema."""
+"""The verbs that only look at recipes: lint, plan, explain, schema."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from builder import log
 from builder.errors import HallmarkError
 from builder.recipe import schema
+from builder.recipe.explain import explain
 from builder.recipe.lint import lint
 from builder.recipe.load import Recipe, find, load, names
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
 
-__all__ = ["lint_command", "plan_command", "schema_command"]
+__all__ = ["explain_command", "lint_command", "plan_command", "schema_command"]
 
 
 def lint_command(recipes: Sequence[str]) -> int:
@@ -44,6 +45,13 @@ def plan_command(recipes: Sequence[str]) -> int:
     """Print the plans of recipes (all of them if none is named) as one JSON object by name."""
     plans = {draft.recipe: draft.model_dump(mode="json") for _, draft in map(_draft, recipes or names())}
     print(json.dumps(plans, indent=2, ensure_ascii=False))
+    return 0
+
+
+def explain_command(name: str, path: str = "") -> int:
+    """Print every effective value of a recipe, at or below a dotted path, with where it comes from."""
+    for item in explain(load(find(name)), path):
+        print(item)
     return 0
 
 
