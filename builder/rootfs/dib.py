@@ -61,8 +61,8 @@ def build_rootfs(
     :param work: temporary files go below it and are gone afterwards.
     :param logs: receives ``rootfs.log``, everything that diskimage-builder, dnf and dracut said.
     :param cache: downloaded packages stay here for the next build; without it they are temporary too.
-    :raises HallmarkError: not root, a key that is not the pinned one, an unknown package (with the recipe line
-        that asks for it), a repository that does not answer, a package with a bad signature, a full disk.
+    :raises HallmarkError: not root, a key that is not the pinned one, an unknown package (with the recipe
+        line that asks for it), a silent repository, a package with a bad signature, a full disk.
     """
     _check_host(plan)
     trusted = trust(repositories)

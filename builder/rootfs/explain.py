@@ -66,7 +66,12 @@ def _disk_full(lines: list[str], plan: Plan, _: Sequence[TrustedRepository]) -> 
 def _own(lines: list[str], plan: Plan, _: Sequence[TrustedRepository]) -> HallmarkError | None:
     for line in lines:
         if line.startswith("hallmark-error: "):
-            return HallmarkError(line.removeprefix("hallmark-error: "), where=f"recipe {plan.recipe}")
+            return HallmarkError(
+                line.removeprefix("hallmark-error: "),
+                where=f"recipe {plan.recipe}",
+                why="the image would not be what the recipe says",
+                hint="the log says more before that line; `hallmark plan` shows what was asked for",
+            )
     return None
 
 
@@ -145,7 +150,8 @@ def _unresolvable(
 ) -> HallmarkError | None:
     problems = _matching(
         lines,
-        r"nothing provides |conflicts with |cannot install the best candidate|package \S+ is filtered out",
+        r"nothing provides |conflicts with |conflicts between attempted installs "
+        r"|cannot install the best candidate|package \S+ is filtered out",
     )
     if not problems or not any("Problem" in line or line.startswith("Error:") for line in lines):
         return None

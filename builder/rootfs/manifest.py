@@ -39,8 +39,9 @@ _NONE = "(none)"
 class Package(BaseModel):
     """One installed package.
 
-    ``size``: bytes when installed. ``sha256``: digest of the package's header, which holds the digest of every
-    file and is what the signature covers. ``signature_key``: id of the key that signed it (16 hexadecimal digits).
+    ``size``: bytes when installed. ``sha256``: digest of the package's header, which holds the digest of
+    every file and is what the signature covers. ``signature_key``: id of the key that signed it (16
+    hexadecimal digits, lower case).
     ``repository``: where it came from, if dnf said so. ``source``: file name of the source package.
     """
 

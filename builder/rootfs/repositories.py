@@ -41,8 +41,8 @@ class ResolvedRepository:
 class TrustedRepository:
     """A repository whose key file was checked.
 
-    ``key`` is the pinned key alone, ASCII-armoured; ``key_ids`` are the ids (16 hexadecimal digits, lower case)
-    of that key and its subkeys: what a good signature may name.
+    ``key`` is the pinned key alone, ASCII-armoured; ``key_ids`` are the ids (16 hexadecimal digits, lower
+    case) of that key and its subkeys: what a good signature may name.
     """
 
     id: str

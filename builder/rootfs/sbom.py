@@ -49,7 +49,7 @@ def write(plan: Plan, packages: Sequence[Package], path: Path) -> None:
 def render(plan: Plan, packages: Sequence[Package]) -> str:
     """The bill of materials as JSON text."""
     # Imported here: it takes half a second, and most commands never make an SBOM.
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model import HashAlgorithm, HashType, Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType

@@ -1,0 +1,107 @@
+"""The generated element, held against golden files.
+
+``HALLMARK_UPDATE_GOLDEN=1 pytest tests/builder/rootfs`` writes them anew; read the difference then.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builder.errors import HallmarkError
+from builder.recipe.model import Distribution, InstalledFile, Origin, Packages, Plan
+from builder.rootfs.compile import compile_element, rpmdb_path
+from builder.rootfs.repositories import TrustedRepository
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_element_is_golden(plan: Plan, trusted: TrustedRepository, tmp_path: Path) -> None:
+    element = compile_element(plan, (trusted,))
+    if os.environ.get("HALLMARK_UPDATE_GOLDEN"):
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+        element.write(GOLDEN)
+    written = element.write(tmp_path)
+    made = {path.relative_to(written): path for path in written.rglob("*") if path.is_file()}
+    expected = {
+        path.relative_to(GOLDEN / element.name): path
+        for path in (GOLDEN / element.name).rglob("*")
+        if path.is_file()
+    }
+    assert sorted(made) == sorted(expected)
+    for name, path in made.items():
+        assert path.read_text() == expected[name].read_text(), name
+        assert os.access(path, os.X_OK) == os.access(expected[name], os.X_OK), name
+
+
+def test_every_hook_has_a_name_that_dib_runs(plan: Plan, trusted: TrustedRepository) -> None:
+    hooks = [path for path, file in compile_element(plan, (trusted,)).files.items() if file.executable]
+    assert "post-install.d/50-hallmark-000-10-second-sh" in hooks
+    for hook in hooks:
+        assert set(hook.partition("/")[2]) <= set(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+        )
+
+
+def test_signatures_are_always_checked(plan: Plan, trusted: TrustedRepository) -> None:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_string(compile_element(plan, (trusted,)).files["hallmark-plan/dnf.conf"].content)
+    assert (
+        config["main"]["gpgcheck"] == config["main"]["localpkg_gpgcheck"] == config["tiny"]["gpgcheck"] == "1"
+    )
+    assert config["tiny"]["gpgkey"] == "file://@KEYS@/tiny.asc"
+    assert config["main"]["excludepkgs"] == "plymouth,iwl*-firmware"
+
+
+def test_packages_keep_the_stock_format(plan: Plan, trusted: TrustedRepository) -> None:
+    text = compile_element(plan, (trusted,)).files["package-installs.yaml"].content
+    assert yaml.safe_load(text) == {"kernel": None, "@core": None}
+
+
+def test_the_recipe_wins_over_generated_files(plan: Plan, trusted: TrustedRepository) -> None:
+    files = compile_element(plan, (trusted,)).files
+    assert files["hallmark-plan/static/etc/locale.conf"].content == "LANG=C.UTF-8\n"
+
+
+def test_xfs_is_not_checked_at_boot(plan: Plan, trusted: TrustedRepository) -> None:
+    xfs = plan.model_copy(update={"disk": plan.disk.model_copy(update={"filesystem": "xfs"})})
+    fstab = compile_element(xfs, (trusted,)).files["hallmark-plan/static/etc/fstab"].content
+    assert "/ xfs defaults 0 0" in fstab and "/boot xfs defaults 0 0" in fstab
+
+
+def test_a_plan_always_compiles_to_the_same_element(plan: Plan, trusted: TrustedRepository) -> None:
+    again = Plan.model_validate_json(plan.to_json())
+    assert compile_element(plan, (trusted,)) == compile_element(again, (trusted,))
+
+
+@pytest.mark.parametrize("path", ["etc/motd", "/etc/../motd", "/etc//motd", "/etc/motd/"])
+def test_odd_paths_are_refused(plan: Plan, trusted: TrustedRepository, path: str) -> None:
+    where = Origin(path="tiny.yaml", line=21)
+    odd = plan.model_copy(update={"files": (InstalledFile(path=path, content="", where=where),)})
+    with pytest.raises(HallmarkError, match="not an absolute path") as caught:
+        compile_element(odd, (trusted,))
+    assert str(caught.value.where) == "tiny.yaml:21"
+
+
+@pytest.mark.parametrize(("major", "path"), [(9, "/var/lib/rpm"), (10, "/usr/lib/sysimage/rpm")])
+def test_rpm_database(plan: Plan, major: int, path: str) -> None:
+    distribution = Distribution(
+        id="rhel", name="RHEL", release=str(major), major=major, releasever=str(major)
+    )
+    assert rpmdb_path(plan.model_copy(update={"distribution": distribution})) == path
+
+
+def test_releases_with_an_unwritable_rpm_database_are_refused(plan: Plan) -> None:
+    distribution = Distribution(id="centos", name="CentOS", release="7", major=7, releasever="7")
+    with pytest.raises(HallmarkError, match="cannot make a root filesystem of CentOS 7"):
+        rpmdb_path(plan.model_copy(update={"distribution": distribution}))
+
+
+def test_nothing_to_exclude(plan: Plan, trusted: TrustedRepository) -> None:
+    bare = plan.model_copy(update={"packages": Packages(install=plan.packages.install)})
+    assert "excludepkgs" not in compile_element(bare, (trusted,)).files["hallmark-plan/dnf.conf"].content
