@@ -22,14 +22,16 @@ from builder.errors import HallmarkError
 from builder.vm.serial import clean
 from builder.workspace import atomic_file
 
-__all__ = ["Acceleration", "boots_linux", "find_kernel", "probe"]
+__all__ = ["Acceleration", "Trial", "find_kernel", "probe", "try_linux"]
 
 _DEVICE = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEADLINE = 8.0
 # The banner alone comes from early code; the second message proves that user space was about to start.
 _BANNER = re.compile(r"Linux version \d")
-_RUNS = re.compile(r"Run /\S+ as init process|VFS: (?:Cannot open|Unable to mount) root|Kernel panic - not syncing")
+_RUNS = re.compile(
+    r"Run /\S+ as init process|VFS: (?:Cannot open|Unable to mount) root|Kernel panic - not syncing"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,21 @@ def find_kernel() -> Path | None:
         ("/var/tmp", ".guestfs-*/appliance.d/kernel"),
     )
     for directory, pattern in patterns:
-        found = [path for path in Path(directory).glob(pattern) if path.is_file() and os.access(path, os.R_OK)]
+        found = [path for path in Path(directory).glob(pattern) if os.access(path, os.R_OK)]
         if found:
             return max(found, key=lambda path: path.stat().st_mtime)
     return None
 
 
-def boots_linux(kernel: Path, *, accelerator: Literal["kvm", "tcg"], deadline: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Whether the kernel ``runs``, and what was ``seen`` last, for the reason."""
+
+    runs: bool
+    seen: str
+
+
+def try_linux(kernel: Path, *, accelerator: Literal["kvm", "tcg"], deadline: float) -> Trial:
     """Start ``kernel`` without any disk and see whether it runs; QEMU is ended in any case.
 
     :param deadline: seconds.
@@ -90,8 +100,17 @@ def boots_linux(kernel: Path, *, accelerator: Literal["kvm", "tcg"], deadline: f
     with tempfile.TemporaryDirectory(prefix="hallmark-probe-") as directory:
         output = Path(directory) / "serial"
         argv = [
-            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "pc", "-accel", accelerator),
-            *("-cpu", "host" if accelerator == "kvm" else "max", "-m", "256", "-nographic", "-no-reboot"),
+            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "pc"),
+            *(
+                "-accel",
+                accelerator,
+                "-cpu",
+                "host" if accelerator == "kvm" else "max",
+                "-m",
+                "256",
+                "-nographic",
+                "-no-reboot",
+            ),
             *("-serial", "stdio", "-kernel", os.fspath(kernel)),
             *("-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"),
         ]
@@ -101,9 +120,11 @@ def boots_linux(kernel: Path, *, accelerator: Literal["kvm", "tcg"], deadline: f
                 ended = process.poll() is not None
                 text = clean(output.read_bytes())
                 if _BANNER.search(text) and _RUNS.search(text):
-                    return True
-                if ended or time.monotonic() >= end:
-                    return False
+                    return Trial(True, "it ran")
+                if ended:
+                    return Trial(False, "QEMU ended: " + _last_line(text))
+                if time.monotonic() >= end:
+                    return Trial(False, f"after {deadline:g} s: " + _last_line(text))
                 time.sleep(0.1)
 
 
@@ -116,14 +137,17 @@ def _probe(kernel: Path | None) -> Acceleration:
         return Acceleration("tcg", "no kernel was found with which KVM could be tried: guests are emulated")
     log.debug(f"trying KVM with {kernel}")
     try:
-        works = boots_linux(kernel, accelerator="kvm", deadline=_DEADLINE)
+        trial = try_linux(kernel, accelerator="kvm", deadline=_DEADLINE)
     except HallmarkError as error:
         return Acceleration("tcg", f"KVM could not be tried: {error.what}")
-    if works:
+    if trial.runs:
         return Acceleration("kvm", f"a 64-bit Linux guest ran under KVM ({kernel.name})")
-    return Acceleration(
-        "tcg", f"{_DEVICE} opens, but a 64-bit Linux guest did not run within {_DEADLINE:g} s: guests are emulated"
-    )
+    return Acceleration("tcg", f"{_DEVICE} opens, but no 64-bit Linux guest runs under KVM ({trial.seen})")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:160] if lines else "it printed nothing"
 
 
 def _read(record: Path, boot_id: str) -> Acceleration | None:

@@ -28,13 +28,26 @@ from xml.sax.saxutils import escape
 
 from builder.vm import iso
 
-__all__ = ["CHASSIS_ASSET_TAG", "IMDS", "NETWORK", "WIRE_SERVER", "Instance", "forwards", "ovf_environment", "write"]
+__all__ = [
+    "CHASSIS_ASSET_TAG",
+    "IMDS",
+    "NETWORK",
+    "USER_NETWORK",
+    "WIRE_SERVER",
+    "Instance",
+    "forwards",
+    "metadata",
+    "ovf_environment",
+    "write",
+]
 
 CHASSIS_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 WIRE_SERVER = "168.63.129.16"
 IMDS = "169.254.169.254"
 NETWORK = "168.0.0.0/7"
-_GUEST_ADDRESS = "168.0.0.15"  # the first address that QEMU's DHCP server hands out in NETWORK
+# The first address that QEMU's DHCP server hands out; the host end and the (mute) resolver of the network.
+_GUEST_ADDRESS = "168.0.0.15"
+USER_NETWORK = f"net={NETWORK},host=168.0.0.2,dns=168.0.0.3,dhcpstart={_GUEST_ADDRESS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +136,19 @@ def metadata(instance: Instance) -> dict[str, object]:
     }
 
 
-def write(instance: Instance, *, disc: Path, state: Path) -> None:
-    """Write the provisioning disc, and into ``state`` (made if need be) what the two servers answer from."""
+def write(instance: Instance, *, disc: Path, description: Path) -> None:
+    """Write the provisioning disc, and the ``description`` that the metadata service answers from."""
     disc.write_bytes(iso.build({"ovf-env.xml": ovf_environment(instance).encode()}, label="HALLMARK"))
-    state.mkdir(parents=True, exist_ok=True)
-    (state / "metadata.json").write_text(json.dumps(metadata(instance)))
+    description.write_text(json.dumps(metadata(instance)))
 
 
-def forwards(state: Path) -> tuple[str, ...]:
-    """Values of QEMU's ``guestfwd=``: a connection to either server runs ``fabric.py`` with it as stdin and
-    stdout."""
+def forwards(*, description: Path, requests: Path) -> tuple[str, ...]:
+    """Values of QEMU's ``guestfwd=``: each connection to one of the servers runs ``fabric.py``."""
     program = Path(__file__).with_name("fabric.py")
     commands = []
     for address, service in ((WIRE_SERVER, "wire"), (IMDS, "imds")):
-        words = [sys.executable, "-I", os.fspath(program), service, os.fspath(state)]
+        words = [sys.executable, "-I", os.fspath(program), service]
+        words += [os.fspath(description.resolve()), os.fspath(requests.resolve())]
         command = shlex.join(words).replace(",", ",,")
         commands.append(f"tcp:{address}:80-cmd:{command}")
     return tuple(commands)

@@ -1,8 +1,8 @@
 """Answers one HTTP connection of a guest as Azure's metadata service or wire server would.
 
 QEMU starts this file as a program for each connection (see ``builder.vm.azure``): stdin and stdout are the
-connection, so nothing listens on the host. It uses the standard library alone and appends each request to
-``requests.jsonl``.
+connection, so nothing listens on the host. It uses the standard library alone and appends each request to a
+log.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def _imds(
     return 200, "application/json; charset=utf-8", json.dumps(node).encode()
 
 
-def serve(service: str, state: Path, source: BinaryIO, sink: BinaryIO) -> None:
+def serve(service: str, description: Path, requests: Path, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer the requests of one connection until its end."""
-    metadata = json.loads((state / "metadata.json").read_text())
+    metadata = json.loads(description.read_text())
     request = _read(source)
     if request is None:
         return
@@ -95,7 +95,7 @@ def serve(service: str, state: Path, source: BinaryIO, sink: BinaryIO) -> None:
         "status": status,
         "body": request.body.decode(errors="replace")[:4096],
     }
-    with (state / "requests.jsonl").open("a") as stream:
+    with requests.open("a") as stream:
         stream.write(json.dumps(record) + "\n")
     head = f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\nContent-Type: {kind}\r\n"
     sink.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
@@ -116,10 +116,10 @@ def _read(source: BinaryIO) -> Request | None:
 
 
 def main(arguments: list[str]) -> int:
-    """``fabric.py SERVICE STATE``: serve the connection on stdin and stdout."""
-    service, state = arguments
+    """``fabric.py SERVICE METADATA REQUESTS``: serve the connection on stdin and stdout."""
+    service, description, requests = arguments
     with open(0, "rb", closefd=False) as source, open(1, "wb", buffering=0, closefd=False) as sink:
-        serve(service, Path(state), source, io.BufferedWriter(sink))
+        serve(service, Path(description), Path(requests), source, io.BufferedWriter(sink))
     return 0
 
 

@@ -62,7 +62,7 @@ def locate(kind: Firmware) -> FirmwareFiles:
     raise HallmarkError(
         "the UEFI firmware for guests (OVMF) is not installed",
         why="a generation 2 machine boots by UEFI, so the image has to be booted by it",
-        hint="install the package ovmf (Debian, Ubuntu) or edk2-ovmf (Fedora, Enterprise Linux); ./ci/nox does it",
+        hint="./ci/nox installs it: package ovmf (Debian, Ubuntu) or edk2-ovmf (Fedora, Enterprise Linux)",
         details=[f"looked for {code}" for code, _ in _OVMF[kind]],
     )
 

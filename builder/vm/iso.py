@@ -47,7 +47,11 @@ def build(files: Mapping[str, bytes], *, label: str) -> bytes:
     return b"".join(
         (
             bytes(_SYSTEM_AREA_SECTORS * SECTOR),
-            _pad(_volume(label, total=position, path_table=path_table, path_table_size=len(entry), root=records[0])),
+            _pad(
+                _volume(
+                    label, total=position, path_table=path_table, path_table_size=len(entry), root=records[0]
+                )
+            ),
             _pad(b"\xffCD001\x01"),
             _pad(entry),
             _pad(entry_big),
@@ -86,7 +90,13 @@ def _volume(label: str, *, total: int, path_table: int, path_table_size: int, ro
 def _record(name: bytes, extent: int, size: int, *, directory: bool) -> bytes:
     length = 33 + len(name) + (1 - len(name) % 2)
     head = struct.pack("BB", length, 0) + _both32(extent) + _both32(size) + _DATE
-    record = head + struct.pack("BBB", 2 if directory else 0, 0, 0) + _both16(1) + struct.pack("B", len(name)) + name
+    record = (
+        head
+        + struct.pack("BBB", 2 if directory else 0, 0, 0)
+        + _both16(1)
+        + struct.pack("B", len(name))
+        + name
+    )
     return record.ljust(length, b"\0")
 
 

@@ -134,7 +134,9 @@ class Machine:
         failure = self.watch.poll()
         if failure is not None:
             details = self.watch.tail()
-            raise HallmarkError(failure.what, where=self.serial, why=failure.line, hint=failure.hint, details=details)
+            raise HallmarkError(
+                failure.what, where=self.serial, why=failure.line, hint=failure.hint, details=details
+            )
         if self.process.poll() is not None:
             raise self._ended()
         if self.watch.kernels > self._resets + _MAX_RESETS:
@@ -165,8 +167,14 @@ class Machine:
                 hint=refusal.hint,
                 details=[*self.watch.tail(20), *refusal.details],
             )
-        seen = "shows a login prompt but no ssh server" if self.watch.login_prompt else (
-            "started its kernel but did not get to ssh" if self.watch.kernels else "never started a kernel"
+        seen = (
+            "shows a login prompt but no ssh server"
+            if self.watch.login_prompt
+            else (
+                "started its kernel but did not get to ssh"
+                if self.watch.kernels
+                else "never started a kernel"
+            )
         )
         return HallmarkError(
             f"after {deadline:.0f} s the guest {seen}",
@@ -217,14 +225,14 @@ def boot(
         began = time.monotonic()
         machine.wait_for_ssh(deadline=deadline)
         machine.boot_seconds = time.monotonic() - began
-        log.info(f"{image.name} answers by ssh after {machine.boot_seconds:.0f} s ({firmware}, {acceleration.kind})")
+        log.info(f"{image.name} is up after {machine.boot_seconds:.0f} s ({firmware}, {acceleration.kind})")
         yield machine
         if shutdown > 0 and not machine.shut_down(timeout=shutdown):
             raise HallmarkError(
                 f"the guest did not power off within {shutdown:g} s of its power button",
                 where=machine.serial,
                 why="a machine in Azure is stopped in the same way and would be cut off",
-                hint="a service that does not stop, or no systemd-logind: the last lines show what it waits for",
+                hint="a service does not stop, or there is no systemd-logind: see the last lines",
                 details=SerialLog(machine.serial).tail(),
             )
 
@@ -264,11 +272,12 @@ def start(
             quick_host_keys=acceleration.kind == "tcg",
         )
         instance = azure.Instance(machine_id, hostname, user, identity.public, user_data, mac)
-        disc, nocloud, state = scratch / "provisioning.iso", scratch / "cidata.img", scratch / "azure"
-        azure.write(instance, disc=disc, state=state)
+        disc, nocloud = scratch / "provisioning.iso", scratch / "cidata.img"
+        description, requests = scratch / "metadata.json", logs / f"azure-{firmware}.jsonl"
+        azure.write(instance, disc=disc, description=description)
         seed.write_nocloud(nocloud, user_data=user_data, instance_id=str(machine_id), hostname=hostname)
         serial = logs / f"serial-{firmware}.log"
-        for old in (serial, serial.with_suffix(".qemu.log"), serial.with_suffix(".ssh.log")):
+        for old in (serial, serial.with_suffix(".qemu.log"), serial.with_suffix(".ssh.log"), requests):
             old.unlink(missing_ok=True)
         port = ssh.free_port()
         guest = qemu.Guest(
@@ -287,8 +296,8 @@ def start(
             overlay=_overlay(image, scratch, disk_mib) if image else None,
             seeds=(disc, nocloud),
             chassis_asset_tag=azure.CHASSIS_ASSET_TAG,
-            network=azure.NETWORK,
-            forwards=azure.forwards(state),
+            network=azure.USER_NETWORK,
+            forwards=azure.forwards(description=description, requests=requests),
             kernel=kernel,
         )
         config = scratch / "ssh_config"
@@ -307,7 +316,7 @@ def start(
                 ssh_config=config,
                 serial=serial,
                 firmware=firmware,
-                requests=state / "requests.jsonl",
+                requests=requests,
                 process=process,
                 monitor=guest.monitor,
                 connection=connection,

@@ -13,7 +13,9 @@ from builder.errors import HallmarkError
 __all__ = ["execute"]
 
 
-def execute(path: Path, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = 10) -> object:
+def execute(
+    path: Path, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = 10
+) -> object:
     """Run one command over the monitor socket and return its ``return`` value.
 
     :raises HallmarkError: QEMU is gone, does not answer within ``timeout`` seconds, or refuses the command.

@@ -17,10 +17,24 @@ from typing import Literal
 from builder.errors import HallmarkError
 from builder.vm.firmware import FirmwareFiles
 
-__all__ = ["DirectKernel", "DiskFormat", "Guest", "arguments", "disk_format", "parse_virtual_size", "virtual_size"]
+__all__ = [
+    "DirectKernel",
+    "DiskFormat",
+    "Guest",
+    "arguments",
+    "disk_format",
+    "parse_virtual_size",
+    "virtual_size",
+]
 
 DiskFormat = Literal["vpc", "vhdx", "qcow2", "raw"]
-_SUFFIXES: dict[str, DiskFormat] = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".raw": "raw", ".img": "raw"}
+_SUFFIXES: dict[str, DiskFormat] = {
+    ".vhd": "vpc",
+    ".vhdx": "vhdx",
+    ".qcow2": "qcow2",
+    ".raw": "raw",
+    ".img": "raw",
+}
 _FOOTER = 512
 _MIB = 1 << 20
 
@@ -39,8 +53,8 @@ class Guest:
     """Everything that decides QEMU's command line.
 
     ``overlay`` is the qcow2 file that takes the writes (None: no disk). ``seeds`` are raw read-only disks,
-    attached after the first disk in this order. ``forwards`` are values of ``guestfwd=``. ``uuid`` is the
-    machine's SMBIOS UUID.
+    attached after the first disk in this order. ``network`` holds further options of the user network,
+    ``forwards`` values of ``guestfwd=``. ``uuid`` is the machine's SMBIOS UUID.
     """
 
     name: str
@@ -151,7 +165,7 @@ def _disks(guest: Guest) -> Sequence[str]:
 def _network(guest: Guest) -> str:
     parts = ["user,id=net,restrict=on"]
     if guest.network:
-        parts.append(f"net={guest.network}")
+        parts.append(guest.network)
     parts.append(f"hostfwd=tcp:127.0.0.1:{guest.ssh_port}-:22")
     parts += [f"guestfwd={forward}" for forward in guest.forwards]
     return ",".join(parts)

@@ -54,7 +54,7 @@ def cloud_config(*, user: str, public_key: str, hostname: str, quick_host_keys: 
                 "gecos": "Hallmark test user",
                 "shell": "/bin/bash",
                 "lock_passwd": True,
-                "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
                 "ssh_authorized_keys": [public_key],
             }
         ],

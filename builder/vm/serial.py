@@ -13,7 +13,9 @@ from pathlib import Path
 __all__ = ["Failure", "SerialLog", "clean"]
 
 # Escape sequences of terminals (colours, cursor), and control characters other than line feed and tab.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Za-z0-9]|[=>78cM]|\][^\x07]*\x07)|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Za-z0-9]|[=>78cM]|\][^\x07]*\x07)|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,10 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "a driver missing from the initramfs or a wrong root= argument are the usual causes",
     ),
     (
-        re.compile(r"You are in emergency mode|Entering emergency mode|Cannot open access to console, the root account"),
+        re.compile(
+            r"You are in emergency mode|Entering emergency mode"
+            r"|Cannot open access to console, the root account is locked"
+        ),
         "the guest fell into emergency mode",
         "a filesystem of /etc/fstab that cannot be mounted or a root filesystem that dracut cannot find",
     ),
@@ -45,10 +50,13 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"No bootable option or device was found|UEFI Interactive Shell"),
         "the UEFI firmware found nothing to boot",
-        "/EFI/BOOT/BOOTX64.EFI is missing from the EFI system partition, or the partition is not marked as one",
+        "/EFI/BOOT/BOOTX64.EFI is missing, or the EFI system partition is not marked as one",
     ),
     (
-        re.compile(r"grub rescue>|Minimal BASH-like line editing is supported|Failed to boot both default and fallback"),
+        re.compile(
+            r"grub rescue>|Minimal BASH-like line editing is supported"
+            r"|Failed to boot both default and fallback entries"
+        ),
         "GRUB stopped at its prompt",
         "GRUB did not find its configuration or the kernel: compare the filesystem UUIDs with grub.cfg",
     ),

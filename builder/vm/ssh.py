@@ -61,24 +61,29 @@ Host *
   HostName {_LOOPBACK}
   Port {port}
   User {user}
-  IdentityFile {identity}
+  IdentityFile {_quoted(identity)}
   IdentitiesOnly yes
   IdentityAgent none
   BatchMode yes
   PreferredAuthentications publickey
   StrictHostKeyChecking accept-new
-  UserKnownHostsFile {sockets}/known_hosts
+  UserKnownHostsFile {_quoted(sockets / "known_hosts")}
   GlobalKnownHostsFile /dev/null
   UpdateHostKeys no
   ConnectTimeout 30
   ServerAliveInterval 15
   ServerAliveCountMax 8
-  ControlPath {sockets}/ssh
+  ControlPath {_quoted(sockets / "ssh")}
   ControlMaster auto
   ControlPersist 60
   LogLevel ERROR
 """
     )
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value in ssh_config(5): spaces need quotes, and a percent sign would start a token."""
+    return '"' + str(path).replace("%", "%%") + '"'
 
 
 @dataclass(slots=True)
@@ -132,7 +137,11 @@ class Connection:
         line = command if isinstance(command, str) else shlex.join(command)
         result = run.run(["ssh", "-F", self.config, "-T", ALIAS, "--", line], timeout=timeout, check=False)
         if result.returncode == 255 or (check and result.returncode != 0):
-            words = "the connection to the guest failed" if result.returncode == 255 else "a command in the guest failed"
+            words = (
+                "the connection to the guest failed"
+                if result.returncode == 255
+                else "a command in the guest failed"
+            )
             tail = (result.stderr or result.stdout).rstrip().splitlines()[-15:]
             raise CommandFailed(
                 f"{words}: {line}",
