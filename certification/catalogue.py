@@ -1,6 +1,7 @@
 """Reads the catalogue of requirements: ``requirements/*.yaml``, one file an area.
 
-A file is a mapping with one key, ``requirements``: a list of entries. Mistakes are reported with file and line.
+A file is a mapping with one key, ``requirements``: a list of entries. Mistakes are reported with file and
+line.
 """
 
 from __future__ import annotations
@@ -15,10 +16,30 @@ import yaml
 from pydantic import ValidationError
 
 from builder.errors import HallmarkError, Where
-from certification.model import Requirement
+from certification.model import AREAS, Requirement
 
-__all__ = ["REQUIREMENTS", "SUITES", "Catalogue", "digest_tree", "load", "load_yaml"]
+__all__ = [
+    "AREA_TITLES",
+    "REQUIREMENTS",
+    "SUITES",
+    "Catalogue",
+    "area_rank",
+    "digest_tree",
+    "load",
+    "load_yaml",
+]
 
+AREA_TITLES = {
+    "format": "Disk file",
+    "ccsp": "Red Hat cloud certification",
+    "azure": "Azure",
+    "hyperv": "Hyper-V",
+    "dotnet": ".NET",
+    "atomic": "Atomic Host",
+    "security": "Security",
+    "hygiene": "Nothing left behind",
+    "support": "Supportable",
+}
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 SUITES = Path(__file__).resolve().parent / "suites"
 
@@ -68,6 +89,11 @@ def load(directory: Path = REQUIREMENTS) -> Catalogue:
             found[requirement.id] = requirement
             origins[requirement.id] = where
     return Catalogue(dict(sorted(found.items())), digest_tree(directory, "*.yaml"))
+
+
+def area_rank(area: str) -> int:
+    """The place of an area in reports."""
+    return AREAS.index(area)
 
 
 def digest_tree(directory: Path, *patterns: str) -> str:

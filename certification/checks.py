@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from datetime import date
 from typing import Any, NoReturn
 
 import pytest
 from _pytest.outcomes import Skipped
 
 from certification.evidence import scrub
-from certification.model import Check
+from certification.model import Check, SupportEnd
 
 __all__ = ["Checks", "NotApplicable", "not_applicable", "requirement"]
 
@@ -26,7 +27,9 @@ class NotApplicable(Skipped):
 
 
 def not_applicable(reason: str) -> NoReturn:
-    """End the test: the requirement doesn't apply to this image, because of ``reason`` (say what was seen)."""
+    """End the test: the requirement doesn't apply to this image, because of ``reason`` (say what was
+    seen).
+    """
     if not reason.strip():
         raise ValueError("not_applicable() needs a reason")
     raise NotApplicable(reason)
@@ -48,6 +51,7 @@ class Checks:
 
     def __init__(self) -> None:
         self.made: list[Check] = []
+        self.support: list[SupportEnd] = []
 
     @property
     def failed(self) -> list[Check]:
@@ -114,6 +118,13 @@ class Checks:
         """The whole of ``observed`` matches the regular expression ``pattern``."""
         found = re.fullmatch(pattern, observed, re.DOTALL) is not None
         return self.record(what, expected=f"matches {pattern}", observed=observed, ok=found)
+
+    def supported_until(self, what: str, *, ends: date, today: date) -> bool:
+        """``ends``, the last day of support of something baked in, is not over; the certificate ends then
+        too.
+        """
+        self.support.append(SupportEnd(what=what, ends=ends))
+        return self.record(what, expected=f"supported on {today}", observed=f"until {ends}", ok=today <= ends)
 
     def true(self, what: str, *, observed: bool, expected: str = "yes", otherwise: str = "no") -> bool:
         """``observed`` is true; ``expected`` and ``otherwise`` put both answers into words."""

@@ -28,6 +28,7 @@ __all__ = [
     "RunRecord",
     "Severity",
     "Subject",
+    "SupportEnd",
     "Target",
     "View",
     "Waiver",
@@ -92,7 +93,9 @@ class Subject(Model):
 
 
 class AppliesTo(Model):
-    """The images that a requirement is about. ``versions`` is a PEP 440 specifier over VERSION_ID, or ``*``."""
+    """The images that a requirement is about. ``versions`` is a PEP 440 specifier over VERSION_ID, or
+    ``*``.
+    """
 
     families: frozenset[Family] = frozenset({"rhel", "centos", "atomic"})
     versions: str = "*"
@@ -179,6 +182,13 @@ class Check(Model):
     ok: bool
 
 
+class SupportEnd(Model):
+    """The last day on which something that is baked in is supported."""
+
+    what: str
+    ends: date
+
+
 class Observation(Model):
     """What one test saw of one requirement in one view; ``seconds`` is the time the test took."""
 
@@ -188,6 +198,7 @@ class Observation(Model):
     outcome: Outcome
     message: str = ""
     checks: tuple[Check, ...] = ()
+    supported_until: tuple[SupportEnd, ...] = ()
     test: str = ""
     seconds: float = 0.0
 

@@ -1,10 +1,10 @@
 """The pytest plugin that turns testinfra tests into observations of requirements.
 
-Load it with ``-p certification.plugin``; ``certification.observe`` does so in a process of its own. It holds the
-suites to the rules: each test is bound to exactly one requirement of the catalogue; each requirement that applies
-has a test in each of its views and gets a verdict; a skip without ``not_applicable(reason)`` and a test that
-compared nothing are errors. What is observed goes to ``observations.jsonl`` as it happens, ``run.json`` is
-written last.
+Load it with ``-p certification.plugin``; ``certification.observe`` does so in a process of its own. It holds
+the suites to the rules: each test is bound to exactly one requirement of the catalogue; each requirement that
+applies has a test in each of its views and gets a verdict; a skip without ``not_applicable(reason)`` and a
+test that compared nothing are errors. What is observed goes to ``observations.jsonl`` as it happens,
+``run.json`` is written last.
 """
 
 from __future__ import annotations
@@ -271,13 +271,19 @@ def pytest_runtest_makereport(
     if session is None:
         return report
     identifier = _requirement_of(item)
-    made = item.stash.get(_checks_key, Checks()).made
-    verdict = _verdict(call, report, made)
+    checks_made = item.stash.get(_checks_key, Checks())
+    verdict = _verdict(call, report, checks_made.made)
     if verdict is None:
         return report
     outcome, message, checks = verdict
     session.observation(
-        identifier, outcome, message, checks=tuple(checks), test=item.nodeid, seconds=round(call.duration, 3)
+        identifier,
+        outcome,
+        message,
+        checks=tuple(checks),
+        supported_until=tuple(checks_made.support) if report.when == "call" else (),
+        test=item.nodeid,
+        seconds=round(call.duration, 3),
     )
     if outcome in ("fail", "error") and report.passed:
         report.outcome = "failed"

@@ -24,7 +24,8 @@ T = TypeVar("T")
 class ImageBytes:
     """A fixed VHD: the raw disk followed by a footer of 512 bytes. Everything is read when it is asked for.
 
-    ``disk_size`` is the length of the disk without the footer; all offsets are bytes from the start of the disk.
+    ``disk_size`` is the length of the disk without the footer; all offsets are bytes from the start of the
+    disk.
     """
 
     def __init__(self, path: Path, *, evidence: EvidenceLog | None = None) -> None:

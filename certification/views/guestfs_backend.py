@@ -1,9 +1,9 @@
 """The disk view: an unbooted image through libguestfs, behind a testinfra backend.
 
 One appliance for all tests. The subject is added read-only (libguestfs puts an overlay over it) and its
-filesystems are mounted read-only. Under emulation a call costs 20 to 200 ms, so nearly everything is answered from
-four bulk results: a listing of all files, their extended attributes, their SHA-256, and a tar of /etc. Commands
-run in the guest's root with the guest's own programs, for the few questions that need them.
+filesystems are mounted read-only. Under emulation a call costs 20 to 200 ms, so nearly everything is answered
+from four bulk results: a listing of all files, their extended attributes, their SHA-256, and a tar of /etc.
+Commands run in the guest's root with the guest's own programs, for the few questions that need them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from builder import log
 from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
 from certification.model import Subject
+from certification.views import rpmdb
 from certification.views.appliance import Appliance
 from certification.views.base import parse_os_release
 from certification.views.inventory import FIND_FORMAT, Inventory, parse_digests, parse_find, parse_xattrs
@@ -35,7 +36,8 @@ __all__ = ["DiskView", "GuestfsBackend"]
 
 _COMMAND_SECONDS = 60
 _OUTPUT_LIMIT = 2 << 20
-_RPMDB = ("/usr/lib/sysimage/rpm", "/usr/share/rpm", "/var/lib/rpm")
+_ENVIRONMENT = "PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root SYSTEMD_OFFLINE=1"
+_XFSZ = 128 + 25
 
 
 class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
@@ -68,14 +70,17 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         began = time.monotonic()
         self._prepare_chroot()
         status, stdout, stderr = self._appliance.capture(
-            f"chroot /sysroot /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root SYSTEMD_OFFLINE=1 "
-            f"/bin/sh -c {shlex.quote(command)}",
+            f"chroot /sysroot /usr/bin/env -i {_ENVIRONMENT} /bin/sh -c {shlex.quote(command)}",
             seconds=_COMMAND_SECONDS,
             limit=_OUTPUT_LIMIT,
         )
         if status in (124, 137):
             raise HallmarkError(
                 f"a command in the guest's root took longer than {_COMMAND_SECONDS} s: {command}"
+            )
+        if status == _XFSZ:
+            raise HallmarkError(
+                f"a command in the guest's root printed more than {_OUTPUT_LIMIT} bytes: {command}"
             )
         result = self.result(status, command.encode(), stdout, stderr)
         self._evidence.command(
@@ -129,16 +134,13 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         """A copy of the guest's rpm database."""
         if self._rpmdb is None:
             inventory = self.inventory()
-            places = [place for place in _RPMDB if any(inventory.below(place))]
+            places = [place for place in rpmdb.PLACES if any(inventory.below(place))]
             if not places:
                 raise HallmarkError(
-                    "the guest has no rpm database", details=[f"looked in {', '.join(_RPMDB)}"]
+                    "the guest has no rpm database", details=[f"looked in {', '.join(rpmdb.PLACES)}"]
                 )
             place = inventory.resolve(places[0]) or places[0]
-            target = self._work / "rpmdb"
-            with tarfile.open(fileobj=io.BytesIO(self._appliance.tar(place, self._work))) as archive:
-                archive.extractall(target, filter="data")
-            self._rpmdb = target
+            self._rpmdb = rpmdb.unpack(self._appliance.tar(place, self._work), self._work / "rpmdb")
         return self._rpmdb
 
     def _gather(self) -> Inventory:

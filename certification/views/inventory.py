@@ -47,7 +47,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The files by absolute path. Virtual filesystems (/proc, /sys, /dev, /run) of a running guest aren't in it."""
+    """The files by absolute path. Virtual filesystems (/proc, /sys, /dev, /run) of a running guest aren't in
+    it.
+    """
 
     entries: Mapping[str, Entry]
 
@@ -86,7 +88,9 @@ class Inventory:
             pending += self._children.get(path, ())
 
     def glob(self, pattern: str) -> list[str]:
-        """Paths that match a shell pattern in which ``*`` and ``?`` don't cross ``/``; links on the way followed."""
+        """Paths that match a shell pattern in which ``*`` and ``?`` don't cross ``/``; links on the way
+        followed.
+        """
         found = ["/"]
         for part in pattern.strip("/").split("/"):
             step: list[str] = []
@@ -183,9 +187,8 @@ def parse_find(data: bytes, *, root: str = "") -> dict[str, Entry]:
             field.decode(errors="surrogateescape") for field in fields[start : start + _FIELDS]
         )
         path = path.removeprefix(root) or "/"
-        if path in found:
-            # A mount point is listed by both filesystems: the mounted one comes later and counts.
-            del found[path]
+        # A mount point is listed by both filesystems: the mounted one comes later and counts.
+        found.pop(path, None)
         found[path] = Entry(
             path=path,
             type=kind,  # type: ignore[arg-type]  # find prints one of these letters

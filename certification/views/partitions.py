@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from uuid import UUID
 
 __all__ = [
@@ -180,7 +181,7 @@ def parse_gpt(read: Read, size: int) -> Gpt | None:
     for part in taken:
         if part.first_lba < best.first_usable or part.last_lba > best.last_usable:
             problems.append(f"partition {part.number} lies outside the usable area")
-    for left, right in zip(taken, taken[1:], strict=False):
+    for left, right in pairwise(taken):
         if right.first_lba <= left.last_lba:
             problems.append(f"partitions {left.number} and {right.number} overlap")
     return Gpt(primary, backup, last, partitions, tuple(problems))

@@ -1,12 +1,16 @@
-"""Reads a copy of the guest's rpm database with this machine's rpm: a second instead of a minute in the guest.
+"""Reads a copy of the guest's rpm database with this machine's rpm: a second instead of a minute in the
+guest.
 
-``verify`` does the work of ``rpm -Va`` from the headers, the inventory and its digests. Configuration files are
-reported too; what may differ is for the test to say.
+``verify`` does the work of ``rpm -Va`` from the headers, the inventory and its digests. Configuration files
+are reported too; what may differ is for the test to say.
 """
 
 from __future__ import annotations
 
+import io
+import tarfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +21,19 @@ from certification.views.inventory import Entry, Inventory
 if TYPE_CHECKING:
     from certification.views.base import GuestAccess
 
-__all__ = ["Deviation", "InstalledPackage", "PackageFile", "files", "packages", "query", "verify"]
+__all__ = [
+    "PLACES",
+    "Deviation",
+    "InstalledPackage",
+    "PackageFile",
+    "files",
+    "packages",
+    "query",
+    "unpack",
+    "verify",
+]
 
+PLACES = ("/usr/lib/sysimage/rpm", "/usr/share/rpm", "/var/lib/rpm")
 _SEPARATOR = "\x1f"
 # rpmfileAttrs (rpmfiles.h).
 _CONFIG, _MISSING_OK, _GHOST = 1 << 0, 1 << 3, 1 << 6
@@ -37,7 +52,9 @@ _VERIFY = {
 
 @dataclass(frozen=True, slots=True)
 class InstalledPackage:
-    """A package of the guest. ``key`` is the long id (16 hex digits, lower case) of the key that signed it."""
+    """A package of the guest. ``key`` is the long id (16 hex digits, lower case) of the key that signed
+    it.
+    """
 
     name: str
     epoch: str
@@ -84,7 +101,9 @@ class PackageFile:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A file that isn't as its package says; ``flags`` are rpm's letters (S size, M mode, 5 digest, L link, U, G, T)."""
+    """A file that isn't as its package says; ``flags`` are rpm's letters (S size, M mode, 5 digest, L link,
+    U, G, T).
+    """
 
     package: str
     path: str
@@ -98,6 +117,20 @@ class Deviation:
 
 # Weak: a closed view takes its cached queries along.
 _cache: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def unpack(archive: bytes, target: Path) -> Path:
+    """Write the regular files of a tar of the database's directory into ``target``.
+
+    The tar comes from the subject, so nothing but plain names of plain files is believed.
+    """
+    target.mkdir(exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        for member in members:
+            source = members.extractfile(member) if member.isreg() else None
+            if source is not None:
+                (target / Path(member.name).name).write_bytes(source.read())
+    return target
 
 
 def query(access: GuestAccess, queryformat: str, *, names: tuple[str, ...] = ()) -> str:
@@ -129,7 +162,7 @@ def packages(access: GuestAccess) -> tuple[InstalledPackage, ...]:
         ]
         wanted += ["%{SOURCERPM}", "%{LICENSE}"]
         found = []
-        for line in query(access, _SEPARATOR.join(wanted) + "\\n").splitlines():
+        for line in query(access, _SEPARATOR.join(wanted) + "\\n").split("\n")[:-1]:
             name, epoch, version, release, arch, vendor, packager, signature, source, licence = line.split(
                 _SEPARATOR
             )
@@ -164,7 +197,7 @@ def files(access: GuestAccess) -> tuple[PackageFile, ...]:
         # `=NAME` repeats the one name for every file; numbers print as decimals.
         inner = _SEPARATOR.join(["%{=NAME}", *(f"%{{{tag}}}" for tag in tags)])
         found = []
-        for line in query(access, f"[{inner}\\n]").splitlines():
+        for line in query(access, f"[{inner}\\n]").split("\n")[:-1]:
             package, path, mode, user, group, size, mtime, digest, link, flags, verify_ = line.split(
                 _SEPARATOR
             )

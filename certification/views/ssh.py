@@ -1,14 +1,12 @@
 """The booted view: a running guest over ssh, through testinfra's ssh backend and our own ssh_config.
 
-Every command has a deadline and an output limit, so that a hanging or babbling guest ends in an error and never
-in a hang. The connection is multiplexed by the ssh_config.
+Every command has a deadline and an output limit, so that a hanging or babbling guest ends in an error and
+never in a hang. The connection is multiplexed by the ssh_config.
 """
 
 from __future__ import annotations
 
-import io
 import shlex
-import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from builder.errors import CommandFailed, HallmarkError
 from builder.run import run
 from certification.evidence import EvidenceLog
 from certification.model import Subject
+from certification.views import rpmdb
 from certification.views.base import parse_os_release
 from certification.views.inventory import FIND_FORMAT, Inventory, parse_find
 
@@ -35,7 +34,6 @@ SUBJECT = "subject"
 _COMMAND_SECONDS = 90
 _OUTPUT_LIMIT = 8 << 20
 _FILE_LIMIT = 512 << 20
-_RPMDB = ("/usr/lib/sysimage/rpm", "/usr/share/rpm", "/var/lib/rpm")
 
 
 class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships no types
@@ -108,7 +106,9 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         return sorted(out.stdout.splitlines())
 
     def inventory(self) -> Inventory:
-        """Every file of the guest's disk filesystems, without digests: reading all files takes minutes there."""
+        """Every file of the guest's disk filesystems, without digests: reading all files takes minutes
+        there.
+        """
         if self._inventory is None:
             # findutils prints a context with %Z only where SELinux is on; labels are for the disk view.
             points = self.run(
@@ -128,15 +128,12 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def rpmdb(self) -> Path:
         """A copy of the guest's rpm database."""
         if self._rpmdb is None:
-            choice = " || ".join(f"{{ test -d {place} && cd {place}; }}" for place in _RPMDB)
+            choice = " || ".join(f"{{ test -d {place} && cd {place}; }}" for place in rpmdb.PLACES)
             status, out, _ = self._ssh(f"{{ {choice} ; }} && tar -cf - .", limit=_FILE_LIMIT)
             if status:
                 raise HallmarkError("the guest's rpm database can't be read")
-            target = self._work / "rpmdb"
-            with tarfile.open(fileobj=io.BytesIO(out.read_bytes())) as archive:
-                archive.extractall(target, filter="data")
+            self._rpmdb = rpmdb.unpack(out.read_bytes(), self._work / "rpmdb")
             out.unlink()
-            self._rpmdb = target
         return self._rpmdb
 
     def close(self) -> None:

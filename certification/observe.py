@@ -1,0 +1,164 @@
+"""Looks at an image in one view, in a process of its own, and always leaves a record.
+
+Whatever happens to that process — a crash of libguestfs, a hanging guest, a suite that can't be imported —
+the requirements that it did not decide become errors, never passes, and never a hang.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder import log
+from builder.errors import CommandFailed, HallmarkError
+from builder.run import run
+from certification import catalogue as catalogues
+from certification.catalogue import REQUIREMENTS, SUITES
+from certification.model import Observation, RunRecord, View
+from certification.views.base import identity
+
+__all__ = ["DEADLINES", "observe"]
+
+#: Seconds until a look is given up. Generous: an emulated machine under load takes several times its usual
+#: time.
+DEADLINES: dict[View, float] = {"format": 120, "disk": 900, "booted": 1200}
+_CONFIG = Path(__file__).resolve().parent / "pytest.ini"
+
+
+def observe(
+    view: View,
+    image: Path,
+    *,
+    out: Path,
+    logs: Path,
+    ssh_config: Path | None = None,
+    variant: str | None = None,
+    force_tcg: bool = False,
+    deadline: float | None = None,
+    suites: Path = SUITES,
+    catalogue: Path = REQUIREMENTS,
+    only: tuple[str, ...] = (),
+) -> None:
+    """Run the suites against one view of an image.
+
+    Writes ``observations.jsonl``, ``evidence.jsonl`` and ``run.json`` to ``out``. A failed requirement is a
+    result, not an error of this function.
+
+    :param logs: where the suite's own output goes (``observe-VIEW.log``).
+    :param variant: the firmware of a booted view, ``bios`` or ``uefi``.
+    :param deadline: seconds; default: ``DEADLINES``.
+    :param only: look at these requirements alone.
+    :raises HallmarkError: the image can't be read, or the catalogue is broken.
+    """
+    known = catalogues.load(catalogue)
+    before = identity(image)
+    out.mkdir(parents=True, exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
+    for name in ("observations.jsonl", "evidence.jsonl", "run.json"):
+        (out / name).unlink(missing_ok=True)
+    name = f"{view}-{variant}" if variant else view
+    log_file = logs / f"observe-{name}.log"
+    argv = [sys.executable, "-m", "pytest", "-p", "certification.plugin", "-p", "no:cacheprovider"]
+    argv += ["-c", str(_CONFIG), "--rootdir", str(suites), "-q", "--tb=short", "--durations=15"]
+    argv += ["--hallmark-view", view, "--hallmark-image", str(image), "--hallmark-out", str(out)]
+    argv += ["--hallmark-catalogue", str(catalogue)]
+    if ssh_config is not None:
+        argv += ["--hallmark-ssh-config", str(ssh_config)]
+    if variant is not None:
+        argv += ["--hallmark-variant", variant]
+    if force_tcg:
+        argv += ["--hallmark-force-tcg"]
+    if only:
+        argv += ["--hallmark-only", ",".join(only)]
+    argv += [str(suites)]
+    # The suites are read from the project, not from wherever the caller stands; bytecode would change their
+    # digest directory under a running certification.
+    env = {"PYTHONPATH": str(SUITES.parent.parent), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    started = datetime.now(UTC)
+    began = time.monotonic()
+    trouble: str | None = None
+    try:
+        done = run(argv, env=env, check=False, log_file=log_file, timeout=deadline or DEADLINES[view])
+        if done.returncode not in (0, 1):
+            trouble = f"the suites ended with status {done.returncode}{_tail(log_file)}"
+    except CommandFailed as error:
+        trouble = f"the suites were ended: {error.what}"
+    seconds = time.monotonic() - began
+    if trouble is not None or not (out / "run.json").exists():
+        trouble = trouble or f"the suites ended without a record{_tail(log_file)}"
+        _record_trouble(
+            trouble, view=view, variant=variant, out=out, known=known, before=before, image=image, only=only,
+            started=started, seconds=seconds, suites=suites,
+        )  # fmt: skip
+        log.warn(f"{name} view: {trouble.splitlines()[0]}")
+    _summarise(out, name, seconds)
+
+
+def _record_trouble(
+    trouble: str,
+    *,
+    view: View,
+    variant: str | None,
+    out: Path,
+    known: catalogues.Catalogue,
+    before: str,
+    image: Path,
+    only: tuple[str, ...],
+    started: datetime,
+    seconds: float,
+    suites: Path,
+) -> None:
+    """Complete the records of a look that came to no good end: what has no verdict is an error."""
+    path = out / "observations.jsonl"
+    kept: list[Observation] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            kept.append(Observation.model_validate_json(line))
+        except ValueError:
+            continue  # the line that was being written when the process ended
+    decided = {observation.requirement for observation in kept}
+    for entry in known:
+        if view in entry.views and entry.id not in decided and (not only or entry.id in only):
+            kept.append(
+                Observation(
+                    requirement=entry.id,
+                    view=view,
+                    variant=variant,
+                    outcome="error",
+                    message=trouble.splitlines()[0],
+                )
+            )
+    path.write_text("".join(observation.model_dump_json() + "\n" for observation in kept), encoding="utf-8")
+    (out / "evidence.jsonl").touch()
+    record = RunRecord(
+        view=view,
+        variant=variant,
+        problems=(trouble,),
+        before=before,
+        after=identity(image),
+        catalogue=known.digest,
+        suites=catalogues.digest_tree(suites, "*.py", "*.yaml"),
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+    )
+    (out / "run.json").write_text(record.model_dump_json(indent=2) + os.linesep, encoding="utf-8")
+
+
+def _summarise(out: Path, name: str, seconds: float) -> None:
+    lines = (out / "observations.jsonl").read_text(encoding="utf-8").splitlines()
+    outcomes = [Observation.model_validate_json(line).outcome for line in lines]
+    shown = ", ".join(
+        f"{outcomes.count(kind)} {kind}" for kind in ("pass", "fail", "error", "not-applicable")
+    )
+    log.info(f"{name} view: {shown} in {seconds:.1f} s")
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise HallmarkError(f"the log can't be read: {error.strerror}", where=path) from None
+    return "".join(f"\n{line}" for line in lines[-8:])
