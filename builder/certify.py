@@ -170,6 +170,10 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
         report.write(
             judgement, html=artefacts.report_html, junit=artefacts.report_xml, json=artefacts.results
         )
+        for look, run in zip(looks, judgement.runs, strict=True):
+            # A look that came to no good end is taken again by the next run.
+            if run.record is None or run.record.problems:
+                (artefacts.stages / f"observe-{look.name}.json").unlink(missing_ok=True)
         if not judgement.certified:
             artefacts.certificate.unlink(missing_ok=True)
             raise HallmarkError(

@@ -80,6 +80,18 @@ def _plan(options: argparse.Namespace, workspace: Workspace) -> int:
     return cli.plan_command(options.recipes)
 
 
+def _explain(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.explain_command(options.recipe, options.path)
+
+
+def _schema(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.schema_command()
+
+
 def _build(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.pipeline import Pipeline
 
@@ -212,6 +224,10 @@ def parser() -> argparse.ArgumentParser:
         verb(name, function, text).add_argument(
             "recipes", nargs="*", metavar="recipe", help="names or paths (default: every recipe in images/)"
         )
+    sub = verb("explain", _explain, "print every value of a recipe with the line that it comes from")
+    sub.add_argument("recipe", help="a name in images/ or the path of a recipe")
+    sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
+    verb("schema", _schema, "write images/recipe.schema.json, which editors use")
     recipe(verb("build", _build, "build a recipe's image"))
     sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
