@@ -1,0 +1,91 @@
+"""What the serial line's text means for a boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.vm.serial import SerialLog, clean
+
+BOOT = (
+    b"\x1b[2J\x1b[01;01HBdsDxe: starting Boot0001\r\n"
+    b"[    0.000000] Linux version 6.1.0-56-cloud-amd64 (gcc-12)\r\n"
+    b"[    1.2] Run /init as init process\r\n"
+    b"[\x1b[0;32m  OK  \x1b[0m] Reached target multi-user.target.\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (
+            "[    3.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000700",
+            "kernel panicked",
+        ),
+        ("[    3.1] Kernel panic - not syncing: VFS: Unable to mount root fs", "kernel panicked"),
+        ("You are in emergency mode. After logging in, type ...", "emergency mode"),
+        ("Entering emergency mode. Exit the shell to continue.", "emergency mode"),
+        ("Cannot open access to console, the root account is locked.", "emergency mode"),
+        ("No bootable device.", "BIOS found nothing"),
+        ("BdsDxe: No bootable option or device was found.", "UEFI firmware found nothing"),
+        ("UEFI Interactive Shell v2.2", "UEFI firmware found nothing"),
+        ("grub rescue> ", "GRUB stopped"),
+        ("   Minimal BASH-like line editing is supported. For the first word, TAB", "GRUB stopped"),
+    ],
+)
+def test_each_hopeless_state_is_recognised(tmp_path: Path, line: str, what: str) -> None:
+    path = tmp_path / "serial"
+    path.write_bytes(BOOT)
+    watch = SerialLog(path)
+    assert watch.poll() is None
+    with path.open("ab") as stream:
+        stream.write(line.encode())  # no line feed yet: a prompt must count as well
+    failure = watch.poll()
+    assert failure is not None and what in failure.what
+    assert failure.line == line.strip()
+    assert failure.hint
+
+
+def test_a_boot_that_ends_well_is_no_failure(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    path.write_bytes(BOOT + b"\r\nDebian GNU/Linux 12 host ttyS0\r\n\r\nhost login: ")
+    watch = SerialLog(path)
+    assert watch.poll() is None
+    assert watch.kernels == 1 and watch.login_prompt
+
+
+def test_a_message_that_arrives_in_pieces_is_found_once(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    watch = SerialLog(path)
+    assert watch.poll() is None  # QEMU has not made the file yet
+    for piece in (
+        b"[ 0.0] Linux ver",
+        b"sion 6.1.0\r\n[ 1.0] Kernel pa",
+        b"nic - not syncing: x\r\nmore\r\n",
+    ):
+        with path.open("ab") as stream:
+            stream.write(piece)
+        failure = watch.poll()
+    assert watch.kernels == 1
+    assert failure is not None and failure.line == "[ 1.0] Kernel panic - not syncing: x"
+    assert watch.poll() == failure
+
+
+def test_resets_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    path.write_bytes(BOOT * 3)
+    watch = SerialLog(path)
+    watch.poll()
+    assert watch.kernels == 3
+
+
+def test_the_tail_is_plain_text_without_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    path.write_bytes(BOOT + b"\r\n\r\n")
+    assert SerialLog(path).tail(2) == [
+        "[    1.2] Run /init as init process",
+        "[  OK  ] Reached target multi-user.target.",
+    ]
+    assert SerialLog(tmp_path / "absent").tail() == []
+    assert clean(b"\xff\x00a\tb\r\n") == "\ufffda\tb\n"
