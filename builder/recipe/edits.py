@@ -47,6 +47,7 @@ set_value() {
 
 _ADD = """\
 add_line() {
+    [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
     grep -qxF -e "$1" "$file" || printf '%s\\n' "$1" >>"$file"
 }
 """

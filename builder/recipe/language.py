@@ -25,26 +25,38 @@ from pydantic_core import CoreSchema
 
 from builder.recipe.conditions import check_specifier
 
-__all__ = ["LayerDocument", "Overlay", "RecipeDocument", "is_list", "model_at"]
+__all__ = ["MEANINGS", "LayerDocument", "Overlay", "RecipeDocument", "is_list", "model_at"]
 
 Item = TypeVar("Item")
 
-_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+# What a pattern means, for people; ``load`` looks the broken pattern up here.
+MEANINGS: dict[str, str] = {}
+
+
+def _pattern(pattern: str, meaning: str, *, longest: int | None = None) -> StringConstraints:
+    MEANINGS[pattern] = meaning
+    return StringConstraints(pattern=pattern, max_length=longest)
+
+
 _UNIT = r"^[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|mount|path|slice|automount|swap)$"
 
-Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=60)]
+Name = Annotated[
+    str, _pattern(r"^[a-z0-9]+(-[a-z0-9]+)*$", "small letters, digits and single hyphens", longest=60)
+]
 Text = Annotated[str, StringConstraints(min_length=1)]
-Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\r\n]*$")]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[^/\x00\r\n]+)+$")]
-RelativePath = Annotated[str, StringConstraints(pattern=r"^[^/\x00\r\n][^\x00\r\n]*$")]
-Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
-Channel = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
-Unit = Annotated[str, StringConstraints(pattern=_UNIT)]
-PackageName = Annotated[str, StringConstraints(pattern=r"^@?[A-Za-z0-9][A-Za-z0-9+._*?\[\]^-]*$")]
-Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
-Argument = Annotated[str, StringConstraints(pattern=r"^[^\s\"']+$")]
-Mode = Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3,4}$")]
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
+Line = Annotated[str, _pattern(r"^[^\r\n]+$", "one line of text")]
+AbsolutePath = Annotated[str, _pattern(r"^(/[^/\x00\r\n]+)+$", "an absolute path without a slash at its end")]
+RelativePath = Annotated[str, _pattern(r"^[^/\x00\r\n][^\x00\r\n]*$", "a relative path")]
+Release = Annotated[str, _pattern(r"^[0-9]+(\.[0-9]+)?$", "a release such as '9' or '9.6'")]
+Channel = Annotated[str, _pattern(r"^[0-9]+\.[0-9]+$", "a .NET channel such as '10.0'")]
+Unit = Annotated[str, _pattern(_UNIT, "a systemd unit with its suffix, such as sshd.service")]
+PackageName = Annotated[
+    str, _pattern(r"^@?[A-Za-z0-9][A-Za-z0-9+._*?\[\]^-]*$", "a package name, a glob or a @group")
+]
+Module = Annotated[str, _pattern(r"^[A-Za-z0-9_-]+$", "a name of letters, digits, hyphens and underscores")]
+Argument = Annotated[str, _pattern(r"^[^\s\"']+$", "one argument, without spaces and quotes")]
+Mode = Annotated[str, _pattern(r"^0?[0-7]{3,4}$", "octal permission bits such as '0644'")]
+Fingerprint = Annotated[str, _pattern(r"^[0-9A-F]{40}$", "40 hexadecimal digits in upper case")]
 Specifier = Annotated[str, AfterValidator(check_specifier)]
 
 

@@ -16,9 +16,12 @@ from builder.errors import Where
 from builder.recipe.load import Recipe
 from builder.recipe.model import Origin, Plan
 from builder.recipe.support import DOTNET_END, DOTNET_OFFERED, RELEASE_END
+from builder.recipe.violations import did_you_mean
+from builder.workspace import PROJECT
 
 __all__ = ["RULES", "Finding", "lint"]
 
+POLICIES = PROJECT / "certification" / "policies"
 _GIB = 1024
 _FORBIDDEN = re.compile(
     r"(rhgb|quiet|single|rd\.break|selinux=0|enforcing=0|audit=0|mitigations=off|numa=off|init=.*"
@@ -300,6 +303,20 @@ def idle_removals(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def policies_exist(subject: Subject) -> Iterator[Finding]:
+    """HM116: the policies are there."""
+    known = sorted(path.stem for path in POLICIES.glob("*.yaml"))
+    for policy in subject.plan.certification.policies:
+        if policy not in known:
+            yield subject.error(
+                "HM116",
+                subject.recipe.where("certification", "policies"),
+                f"there is no policy {policy!r}",
+                "certification would stop after the long part of the work",
+                did_you_mean(policy, known),
+            )
+
+
 def waivers_present(subject: Subject) -> Iterator[Finding]:
     """HM115: the waivers file is there."""
     waivers = subject.plan.certification.waivers
@@ -329,6 +346,7 @@ RULES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     keys_present,
     idle_removals,
     waivers_present,
+    policies_exist,
 )
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from builder.errors import HallmarkError, Where
 from builder.recipe import merge, syntax
 from builder.recipe.conditions import Context, holds
-from builder.recipe.language import LayerDocument, RecipeDocument, is_list, model_at
+from builder.recipe.language import MEANINGS, LayerDocument, RecipeDocument, is_list, model_at
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 from builder.workspace import PROJECT
 
@@ -240,31 +240,47 @@ def _check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[
 
 
 def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Violation:
-    path = tuple(step for step in problem["loc"] if step != "[key]")
-    where = syntax.locate(node, path)
-    dotted = ".".join(str(step) for step in path)
+    loc = problem["loc"]
+    path = tuple(step for step in loc if step != "[key]")
+    dotted = _written(node, path)
     if problem["type"] == "extra_forbidden":
         owner = model_at(model, path[:-1])
         known = sorted(owner.model_fields) if owner is not None else []
-        key = str(path[-1])
-        if not path[:-1] and model is LayerDocument and key in RecipeDocument.model_fields:
+        where = syntax.locate(node, path, key=True)
+        if not path[:-1] and model is LayerDocument and path[-1] in RecipeDocument.model_fields:
             return Violation(
-                "HM005", where, f"{key!r} belongs into a recipe, not into a layer", fix="move it"
+                "HM005", where, f"{dotted!r} belongs into a recipe, not into a layer", fix="move it"
             )
-        return Violation("HM005", where, f"unknown key {dotted!r}", fix=did_you_mean(key, known))
+        return Violation("HM005", where, f"unknown key {dotted!r}", fix=did_you_mean(str(path[-1]), known))
     if problem["type"] == "missing":
+        where = syntax.locate(node, path)
         return Violation(
             "HM007", where, f"{dotted!r} is missing", fix="add it; images/README.md has an example"
         )
-    if problem["loc"] and problem["loc"][-1] == "[key]":
-        return Violation("HM006", where, f"the key {path[-1]!r} does not fit here", problem["msg"])
+    meaning = MEANINGS.get(problem.get("ctx", {}).get("pattern", ""))
+    why = f"it must be {meaning}" if meaning else problem["msg"].removeprefix("Value error, ")
+    if loc[-1] == "[key]":
+        where = syntax.locate(node, path, key=True)
+        return Violation("HM006", where, f"the key {path[-1]!r} is not right here", why)
     value = problem.get("input")
-    shown = repr(value) if isinstance(value, (str, int, bool, type(None))) else f"a {_kind(value)}"
-    if len(shown) > 80:
-        shown = shown[:77] + "…"
-    return Violation(
-        "HM006", where, f"{dotted}: {shown} is not right", problem["msg"].removeprefix("Value error, ")
-    )
+    shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
+    shown = shown if len(shown) <= 80 else shown[:77] + "…"
+    return Violation("HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why)
+
+
+def _written(node: syntax.Node, path: tuple[str | int, ...]) -> str:
+    """The dotted path as it stands in the file: a plain list has no ``append`` in it."""
+    steps: list[str] = []
+    here: syntax.Node | None = node
+    for step in path:
+        if isinstance(here, syntax.Sequence) and not isinstance(step, int):
+            continue
+        steps.append(str(step))
+        if isinstance(here, syntax.Mapping):
+            here = here.entries.get(str(step))
+        elif isinstance(here, syntax.Sequence):
+            here = here.items[int(step)] if int(step) < len(here.items) else None
+    return ".".join(steps)
 
 
 def _kind(value: object) -> str:

@@ -110,17 +110,18 @@ def plain(node: Node) -> Any:
     return node.value
 
 
-def locate(node: Node, path: tuple[str | int, ...]) -> Where:
-    """The place of a value, or of the nearest value around it that exists; of the key when that is all
-    there is.
+def locate(node: Node, path: tuple[str | int, ...], *, key: bool = False) -> Where:
+    """The place of a value, or of the nearest thing around it that exists.
+
+    :param key: tell the place of the last key rather than of its value.
     """
     where = node.where
     for step in path:
         if isinstance(node, Mapping) and str(step) in node.entries:
             where = node.keys[str(step)]
             node = node.entries[str(step)]
-            if isinstance(node, Scalar):
-                where = node.where if node.value is not None else where
+            if isinstance(node, Scalar) and node.value is not None and not key:
+                where = node.where
         elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
             node = node.items[step]
             where = node.where
