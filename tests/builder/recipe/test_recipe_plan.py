@@ -23,7 +23,8 @@ def make(path: Path, version: str = VERSION) -> Plan:
 
 def test_the_sample_follows_azures_facts() -> None:
     sample = make(find("sample-9"))
-    assert sample.kernel.arguments == ("console=tty1", "console=ttyS0", "earlyprintk=ttyS0", "rootdelay=300")
+    azure = ("console=tty1", "console=ttyS0", "earlyprintk=ttyS0", "rootdelay=300")
+    assert sample.kernel.arguments == (*azure, "security=selinux")
     assert {"hv_vmbus", "hv_netvsc", "hv_storvsc", "nvme"} <= set(sample.kernel.drivers)
     assert {"nouveau", "floppy", "amdgpu", "intel_uncore"} <= set(sample.kernel.blacklist)
     files = {file.path: file for file in sample.files}
