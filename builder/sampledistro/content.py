@@ -18,7 +18,7 @@ Content = dict[str, Entry]
 
 
 def apply_change(content: Content, change: Change, *, package: str, definition: Definition) -> None:
-    """Drop, move, copy, overlay, edit, link and set modes, in this order, in place.
+    """Drop, move, copy, concatenate, overlay, edit, link and set modes, in this order, in place.
 
     :raises HallmarkError: a rule finds nothing to act on: the Debian package has changed, and the data must follow.
     """
@@ -36,6 +36,9 @@ def apply_change(content: Content, change: Change, *, package: str, definition: 
     for pattern, target in change.copy_.items():
         for path, new in _matches(content, pattern, target, package, where):
             content[new] = replace(content[path], path=new)
+    for target, pattern in change.concatenate.items():
+        parts = sorted(path for path, _ in _matches(content, pattern, target, package, where))
+        content[target] = Entry(target, "file", content=b"".join(content[path].content for path in parts))
     for path, (kind, mode, data) in definition.overlay(package).items():
         if kind == "link":
             content[path] = Entry(path, "link", mode=0o777, target=data.decode())

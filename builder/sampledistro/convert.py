@@ -47,7 +47,7 @@ def convert(deb: Deb, *, definition: Definition, available: Collection[str]) -> 
         offers.append(Dependency(control["Package"], "=", evr))
     if match := _KERNEL.match(control["Package"]):
         # What `uname -r` says; Enterprise Linux kernels provide this name, and tools look for it.
-        offers.append(Dependency("kernel-uname-r", "=", match[1].replace("-", "_")))
+        offers.append(Dependency("kernel-uname-r", "=", match[1]))
     common = {
         "version": version.version,
         "release": release,

@@ -107,6 +107,7 @@ class Part(_Model):
 class Change(_Model):
     """What is added to, removed from or changed in a package. Paths are those of the result.
 
+    The keys of ``move`` and ``copy`` and the values of ``concatenate`` are regular expressions for whole paths.
     Files to add or replace lie in ``overlays/<package>/`` and are no part of the YAML.
     """
 
@@ -115,6 +116,7 @@ class Change(_Model):
     drop: tuple[str, ...] = ()
     move: dict[str, str] = {}
     copy_: Annotated[dict[str, str], Field(alias="copy")] = {}
+    concatenate: dict[str, str] = {}
     edits: dict[str, tuple[Edit, ...]] = {}
     links: dict[str, str] = {}
     directories: dict[str, Attributes] = {}

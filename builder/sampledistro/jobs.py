@@ -99,6 +99,15 @@ def available_names(controls: Collection[dict[str, str]], definition: Definition
 
 def _check_changes(controls: Collection[dict[str, str]], definition: Definition) -> None:
     names = {definition.names.rpm(control["Package"]) for control in controls}
+    for control in controls:
+        name = control["Package"]
+        if name in names and definition.names.rpm(name) != name and not definition.names.drops(name):
+            raise HallmarkError(
+                f"another package is renamed to {name}, which is the Debian name of {definition.names.rpm(name)}",
+                where=definition.root / "names.yaml",
+                why="dependencies on that name would be satisfied by either",
+                hint="choose another name",
+            )
     for name in definition.changes:
         if name not in names:
             raise HallmarkError(
