@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certification.certificate import Certificate, verify
-
 from builder.errors import HallmarkError
 from builder.image import vhd
+from builder.recipe.model import Plan
+from certification.certificate import Certificate, verify
 
 __all__ = ["Certified", "Identity", "check"]
 
@@ -45,6 +45,31 @@ class Certified:
     sha256: str
     certificate: Certificate
     identity: Identity
+
+    @property
+    def system(self) -> str:
+        """The os-release ID that the certificate gives the image: seen in the image, not said by a recipe."""
+        return self.certificate.predicate.subject_os.partition(" ")[0]
+
+    def must_be_of(self, plan: Plan) -> None:
+        """The plan decides the release's name, licence and visibility; the certificate names the plan.
+
+        :raises HallmarkError: the certificate is of another recipe, version or plan.
+        """
+        predicate = self.certificate.predicate
+        for what, certified, planned in (
+            ("recipe", predicate.recipe, plan.recipe),
+            ("version", predicate.version, plan.version),
+            ("plan", predicate.plan_digest, plan.digest()),
+        ):
+            if certified != planned:
+                raise HallmarkError(
+                    f"the certificate is of another {what}",
+                    where=self.image,
+                    why="the release would be published under a name or a licence that nobody certified",
+                    hint="the plan was edited after the build: build and certify again",
+                    details=[f"certified: {certified}", f"planned: {planned}"],
+                )
 
     def must_be_unchanged(self) -> None:
         """The gate judged these bytes; make sure that they are still the ones in the file.

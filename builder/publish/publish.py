@@ -6,10 +6,11 @@ import fcntl
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from azure.storage.blob import BlobServiceClient
 from pydantic import ValidationError
 
 from builder import log
@@ -76,6 +77,8 @@ def publish(
         with log.step("gate") as step:
             certified = check(artefacts.image, artefacts.certificate, public_key, now=now)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
+        certified.must_be_of(plan)
+        guard_licence(plan, system=certified.system)
         previous = _previous(artefacts.release, certified)
         before = previous.location(str(place)) if previous else None
         began = time.monotonic()
@@ -104,28 +107,37 @@ def _deliver(
     if isinstance(place, FileDestination):
         target = place.path / name
         return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
-    if isinstance(place, AzuriteDestination):
-        directory = workspace.build / "azurite"
-        server = azurite.serve(location=directory, cache=workspace.cache, log_file=directory / "server.log")
-    else:
-        server = nullcontext(None)
-    with server as running:
-        service = connect_azurite(running) if running else connect_azure(place)
-        with service:
-            container = open_container(service, place.container, public=plan.visibility == "community")
-            parcel = blob.Parcel(
-                image=certified.image,
-                sha256=certified.sha256,
-                recipe=plan.recipe,
-                version=plan.version,
-                tags={"hallmark_visibility": plan.visibility, "hallmark_licence": plan.licence},
-                sender=f"{_machine()} {artefacts.root.resolve()}",
-                must_be_unchanged=certified.must_be_unchanged,
-            )
-            done = blob.deliver(
-                container.get_blob_client(name), parcel, known_etag=before.etag if before else None
-            )
-            return _public_url(place, name), done.etag, done.moved
+    with _service(place, workspace) as service:
+        container = open_container(service, place.container, public=plan.visibility == "community")
+        parcel = blob.Parcel(
+            image=certified.image,
+            sha256=certified.sha256,
+            recipe=plan.recipe,
+            version=plan.version,
+            tags={"hallmark_visibility": plan.visibility, "hallmark_licence": plan.licence},
+            sender=f"{_machine()} {artefacts.root.resolve()}",
+            must_be_unchanged=certified.must_be_unchanged,
+        )
+        known = before.etag if before else None
+        done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known)
+        return _public_url(place, name), done.etag, done.moved
+
+
+@contextmanager
+def _service(
+    place: AzureDestination | AzuriteDestination, workspace: Workspace
+) -> Iterator[BlobServiceClient]:
+    """A client of the destination's blob service; the local one runs as long as the block."""
+    if isinstance(place, AzureDestination):
+        with connect_azure(place) as service:
+            yield service
+        return
+    directory = workspace.build / "azurite"
+    with (
+        azurite.serve(location=directory, cache=workspace.cache, log_file=directory / "server.log") as server,
+        connect_azurite(server) as service,
+    ):
+        yield service
 
 
 def _public_url(place: AzureDestination | AzuriteDestination, name: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from builder.errors import HallmarkError
 from builder.recipe.model import Architecture, Generation, Licence, Plan, Visibility
 from builder.workspace import atomic_file
+from certification.certificate import Certificate
 
 __all__ = [
     "CertificateSummary",
@@ -76,6 +77,28 @@ class CertificateSummary(_Frozen):
     counts: dict[str, int]
     waived: tuple[WaivedRequirement, ...] = ()
     firmware: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, certificate: Certificate, *, sha256: str) -> CertificateSummary:
+        """The summary of a verified certificate whose file has the digest ``sha256``."""
+        return cls(
+            sha256=sha256,
+            key_id=certificate.key_id,
+            policies=tuple(f"{item.name} {item.version}" for item in certificate.predicate.policies),
+            issued=certificate.issued,
+            expires=certificate.expires,
+            counts=certificate.counts,
+            waived=tuple(
+                WaivedRequirement(
+                    requirement=item.requirement,
+                    owner=item.owner,
+                    reason=item.reason,
+                    expires=item.expires.date(),
+                )
+                for item in certificate.waivers
+            ),
+            firmware=certificate.firmware,
+        )
 
 
 class Upload(_Frozen):
@@ -170,12 +193,13 @@ class Release(_Frozen):
             ) from None
 
 
-def guard_licence(plan: Plan) -> None:
+def guard_licence(plan: Plan, *, system: str | None = None) -> None:
     """Refuse to publish content to people who may not have it.
 
+    :param system: the os-release ID that the certificate gives the image, once it is known.
     :raises HallmarkError: RHEL content with a visibility other than private or tenant.
     """
-    reason = _NEVER_PUBLIC.get(plan.distribution.id)
+    reason = _NEVER_PUBLIC.get(plan.distribution.id) or _NEVER_PUBLIC.get(system or "")
     if reason and plan.visibility not in ("private", "tenant"):
         raise HallmarkError(
             f"{plan.distribution.name} must not be published with visibility {plan.visibility!r}",

@@ -17,7 +17,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry
+from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry, LinearRetry
 
 from builder.errors import HallmarkError
 from builder.publish.azurite import ACCOUNT, KEY, Azurite
@@ -38,14 +38,12 @@ _QUERY = re.compile(r"\?[^\s'\"<>]*")
 
 
 def connect_azurite(server: Azurite) -> BlobServiceClient:
-    """A client of a local Azurite. A dead server is reported after about two seconds, not after minutes."""
+    """A client of a local Azurite. A dead server is reported after about a second, not after minutes."""
     return BlobServiceClient(
         server.endpoint,
         credential={"account_name": ACCOUNT, "account_key": KEY},
         api_version=API_VERSION,
-        retry_policy=ExponentialRetry(
-            initial_backoff=0, increment_base=2, retry_total=1, random_jitter_range=0
-        ),
+        retry_policy=LinearRetry(backoff=1, retry_total=1, random_jitter_range=0),
         connection_timeout=5,
         read_timeout=60,
     )
@@ -98,10 +96,12 @@ def _from_connection_string(
             text, api_version=API_VERSION, retry_policy=retry, connection_timeout=20, read_timeout=120
         )
     except ValueError:
+        client = None
+    if client is None or not client.account_name:
         raise HallmarkError(
             f"{_CONNECTION} is not a connection string",
             hint="copy it from the storage account's access keys: AccountName=…;AccountKey=…",
-        ) from None
+        )
     if client.account_name != destination.account:
         raise HallmarkError(
             f"{_CONNECTION} is of the account {client.account_name!r}, not {destination.account!r}",
@@ -172,6 +172,7 @@ def explained(doing: str, where: str) -> Iterator[None]:
         if error.status_code == 412:
             hint = "somebody else changed the blob at the same time: run the same command again"
         code = getattr(error, "error_code", None) or error.reason or "no reason given"
+        code = getattr(code, "value", code)  # the SDK's enumeration, or a plain string
         raise _error(
             doing, where, error, f"the service answered {error.status_code} ({code})", hint
         ) from None

@@ -123,8 +123,12 @@ def puts(ranges: Iterable[tuple[int, int]], *, limit: int = PUT_LIMIT) -> Iterat
 def covered(blob: BlobClient, *, lease: str | None = None) -> Ranges:
     """The ranges of a page blob that have been written, by the server's word."""
     pages = blob.list_page_ranges(lease=lease) if lease else blob.list_page_ranges()
-    # The service counts ends inclusively.
-    return merged((page.start, page.end - page.start + 1) for page in pages if not page.cleared)
+    ranges = []
+    for page in pages:
+        if page.start is None or page.end is None or page.cleared:
+            continue
+        ranges.append((page.start, page.end - page.start + 1))  # the service counts ends inclusively
+    return merged(ranges)
 
 
 def send(

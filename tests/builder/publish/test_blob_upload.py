@@ -16,11 +16,13 @@ from azure.storage.blob import BlobClient, BlobLeaseClient, ContainerClient
 
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
+from builder.publish import azurite
 from builder.publish import blob as blobs
 from builder.publish.azurite import Azurite
 from builder.publish.blob import Parcel, deliver
+from builder.publish.storage import connect_azurite, open_container
 from builder.publish.upload import covered, verify
-from builder.workspace import digest_file
+from builder.workspace import Workspace, digest_file
 
 pytestmark = pytest.mark.system
 
@@ -184,7 +186,10 @@ import sys, time
 from pathlib import Path
 from azure.storage.blob import BlobClient
 from builder.publish import upload
+from builder.publish import azurite
 from builder.publish.azurite import Azurite
+from builder.publish.storage import connect_azurite, open_container
+from builder.workspace import Workspace
 from builder.publish.blob import Parcel, deliver
 from builder.publish.storage import connect_azurite
 from builder.workspace import digest_file
@@ -212,6 +217,11 @@ def killed_upload(server: Azurite, container: ContainerClient, image: Path, *, a
         for _ in range(after):
             assert process.stdout.readline() == "put\n"
         process.send_signal(signal.SIGKILL)
+    blob = container.get_blob_client(NAME)
+    before = None
+    while (now := covered(blob)) != before:  # what was under way at that moment may still arrive
+        before = now
+        time.sleep(0.4)
 
 
 def test_a_killed_upload_is_resumed(
@@ -234,6 +244,38 @@ def test_a_killed_upload_is_resumed(
     assert done.moved.sent == sum(length for _, length in extents(image)) - arrived
     assert content(blob) == image.read_bytes()
     assert blob.get_blob_properties().metadata["hallmark_state"] == "complete"
+
+
+def test_a_killed_server_is_no_loss(
+    workspace: Workspace, tmp_path: Path, make_vhd: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have forgotten what it acknowledged: the next run asks it, and sends what is missing."""
+    image = make_vhd(tmp_path / "image.vhd", mib=64)
+    place, log_file = tmp_path / "data", tmp_path / "server.log"
+    original = BlobClient.upload_page
+    with azurite.serve(location=place, cache=workspace.cache, log_file=log_file) as server:
+        pid = server.pid
+        assert pid is not None
+        puts = iter(range(100))
+
+        def and_kill(self: BlobClient, *args: object, **kwargs: object) -> object:
+            done = original(self, *args, **kwargs)  # type: ignore[arg-type]  # passed through
+            if next(puts) == 4:
+                os.kill(pid, signal.SIGKILL)
+            return done
+
+        with connect_azurite(server) as service, monkeypatch.context() as patch:
+            patch.setattr(BlobClient, "upload_page", and_kill)
+            blob = open_container(service, "images", public=False).get_blob_client(NAME)
+            with pytest.raises(HallmarkError, match="not reachable"):
+                deliver(blob, parcel(image))
+    with (
+        azurite.serve(location=place, cache=workspace.cache, log_file=log_file) as server,
+        connect_azurite(server) as service,
+    ):
+        blob = open_container(service, "images", public=False).get_blob_client(NAME)
+        deliver(blob, parcel(image))
+        assert content(blob) == image.read_bytes()
 
 
 def test_a_lost_lease_stops_the_upload(
@@ -262,8 +304,6 @@ def test_a_change_while_reading_back_is_an_error(container: ContainerClient, vhd
 
 
 def test_an_unreachable_service_is_reported_soon(vhd: Path) -> None:
-    from builder.publish.storage import connect_azurite, open_container
-
     began = time.monotonic()
     with connect_azurite(Azurite("http://127.0.0.1:9/devstoreaccount1", None)) as service:
         with pytest.raises(HallmarkError, match=r"127\.0\.0\.1:9 is not reachable") as error:
