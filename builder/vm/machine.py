@@ -6,6 +6,8 @@ line, and QEMU dies with the process that started it.
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -20,9 +22,9 @@ from pathlib import Path
 from builder import log, run
 from builder.errors import CommandFailed, HallmarkError
 from builder.run import Completed
-from builder.vm import azure, firmware, monitor, qemu, seed, ssh
+from builder.vm import azure, monitor, qemu, seed, ssh
 from builder.vm.acceleration import Acceleration
-from builder.vm.firmware import Firmware
+from builder.vm.firmware import Firmware, prepare
 from builder.vm.serial import SerialLog
 
 __all__ = ["Machine", "boot", "start"]
@@ -259,8 +261,7 @@ def start(
     for directory in (work, logs):
         directory.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"vm-{firmware}-", dir=work))
-    # Sockets live apart: their paths must be short, and nobody else may reach them.
-    sockets = Path(tempfile.mkdtemp(prefix="hallmark-"))
+    sockets = _socket_directory(scratch)
     try:
         machine_id = uuid.uuid4()
         identity = seed.new_identity(scratch)
@@ -282,7 +283,7 @@ def start(
         port = ssh.free_port()
         guest = qemu.Guest(
             name=f"hallmark-{firmware}",
-            firmware=_firmware(firmware, scratch),
+            firmware=prepare(firmware, work=scratch),
             accelerator=acceleration.kind,
             memory_mib=memory_mib,
             cpus=cpus,
@@ -327,8 +328,14 @@ def start(
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _firmware(kind: Firmware, work: Path) -> firmware.FirmwareFiles:
-    return firmware.prepare(kind, work=work)
+def _socket_directory(scratch: Path) -> Path:
+    """Where nobody else reaches: ``scratch`` itself, or a directory apart when that path is too long or odd.
+
+    A socket's path has at most 107 bytes, and ssh appends 17 to the name while it makes one.
+    """
+    if len(os.fsencode(scratch)) <= 80 and re.fullmatch(r"[\w./-]+", str(scratch)):
+        return scratch
+    return Path(tempfile.mkdtemp(prefix="hallmark-"))
 
 
 def _overlay(image: Path, work: Path, disk_mib: int | None) -> Path:

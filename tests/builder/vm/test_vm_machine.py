@@ -1,0 +1,246 @@
+"""Real guests, small enough to start in seconds: how a failed boot is found, and that nothing is left behind.
+
+Each guest is this machine's kernel with an init of a few instructions, assembled here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.errors import HallmarkError
+from builder.vm import machine, qemu
+from builder.vm.acceleration import Acceleration, find_kernel
+from builder.vm.firmware import Firmware
+from builder.workspace import Artefacts, digest_file
+
+pytestmark = pytest.mark.system
+
+TCG = Acceleration("tcg", "the test's choice")
+_LOAD = 0x400000
+
+# x86-64 Linux system calls: mov eax, NUMBER; ...; syscall. Source: syscall(2), the System V ABI.
+_EXIT = b"\xb8\x3c\x00\x00\x00\xbf\x07\x00\x00\x00\x0f\x05"  # exit(7)
+_PAUSE = b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"  # pause() for ever
+# reboot(0xfee1dead, 672274793, LINUX_REBOOT_CMD_POWER_OFF)
+_POWER_OFF = b"\xbf\xad\xde\xe1\xfe\xbe\x69\x19\x12\x28\xba\xdc\xfe\x21\x43\xb8\xa9\x00\x00\x00\x0f\x05"
+
+
+def _say(text: bytes) -> bytes:
+    """write(1, text, length), the text right behind the call."""
+    code = b"\xb8\x01\x00\x00\x00\xbf\x01\x00\x00\x00\x48\x8d\x35\x09\x00\x00\x00"
+    return (
+        code
+        + b"\xba"
+        + struct.pack("<I", len(text))
+        + b"\x0f\x05"
+        + b"\xeb"
+        + struct.pack("B", len(text))
+        + text
+    )
+
+
+def _elf(code: bytes) -> bytes:
+    """A static executable with one segment that holds ``code``."""
+    size = 64 + 56
+    head = b"\x7fELF\x02\x01\x01" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _LOAD + size, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    length = size + len(code)
+    segment = struct.pack("<IIQQQQQQ", 1, 7, 0, _LOAD, _LOAD, length, length, 0x1000)
+    return head + segment + code
+
+
+def _initramfs(path: Path, code: bytes) -> Path:
+    """A cpio archive (newc) with /init and the end mark."""
+    archive = b""
+    for name, mode, data in (("init", 0o100755, _elf(code)), ("TRAILER!!!", 0, b"")):
+        fields = (1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+        archive += head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+    path.write_bytes(archive)
+    return path
+
+
+def _kernel(directory: Path, code: bytes) -> qemu.DirectKernel:
+    kernel = find_kernel()
+    assert kernel is not None, "the system tests need a kernel below /boot"
+    return qemu.DirectKernel(
+        kernel, _initramfs(directory / "initramfs", code), "console=ttyS0 quiet loglevel=6"
+    )
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Directories for work and logs; afterwards nothing of the guest is left in the first."""
+    work, logs = tmp_path / "work, with a comma", tmp_path / "logs"
+    yield work, logs
+    assert list(work.iterdir()) == []
+
+
+def _boot(kernel: qemu.DirectKernel, places: tuple[Path, Path], *, deadline: float) -> None:
+    work, logs = places
+    with machine.start(
+        None, firmware="bios", work=work, logs=logs, acceleration=TCG, memory_mib=512, cpus=1, kernel=kernel
+    ) as guest:
+        try:
+            guest.wait_for_ssh(deadline=deadline)
+        finally:
+            pid = guest.process.pid
+    pytest.fail(f"QEMU {pid} answered")
+
+
+@pytest.mark.parametrize(
+    ("code", "what", "said"),
+    [
+        (_EXIT, "kernel panicked", "Attempted to kill init!"),
+        (
+            _say(b"You are in emergency mode. Press Enter\n") + _PAUSE,
+            "emergency mode",
+            "You are in emergency",
+        ),
+        (_POWER_OFF, "QEMU ended with status 0", "Power down"),
+    ],
+    ids=["panic", "emergency mode", "power off"],
+)
+def test_a_failed_boot_is_found_long_before_its_deadline(
+    tmp_path: Path, places: tuple[Path, Path], code: bytes, what: str, said: str
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(HallmarkError, match=what) as caught:
+        _boot(_kernel(tmp_path, code), places, deadline=120)
+    assert time.monotonic() - began < 60
+    assert any(said in line for line in caught.value.details), caught.value.details
+    assert caught.value.where == places[1] / "serial-bios.log"
+    assert caught.value.hint
+
+
+def test_a_guest_that_hangs_is_ended_at_its_deadline(tmp_path: Path, places: tuple[Path, Path]) -> None:
+    began = time.monotonic()
+    with pytest.raises(
+        HallmarkError, match=r"after 12 s the guest started its kernel but did not get to ssh"
+    ):
+        _boot(_kernel(tmp_path, _PAUSE), places, deadline=12)
+    assert time.monotonic() - began < 30
+
+
+def test_a_kernel_that_is_none_is_reported_with_the_words_of_qemu(
+    tmp_path: Path, places: tuple[Path, Path]
+) -> None:
+    kernel = qemu.DirectKernel(tmp_path / "absent", None, "")
+    with pytest.raises(HallmarkError, match="QEMU ended with status 1") as caught:
+        _boot(kernel, places, deadline=30)
+    assert any("could not open kernel file" in line for line in caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("firmware", "what"), [("bios", "BIOS found nothing"), ("uefi", "UEFI firmware found nothing")]
+)
+def test_a_disk_without_boot_loader_is_found_by_either_firmware(
+    tmp_path: Path, places: tuple[Path, Path], firmware: Firmware, what: str
+) -> None:
+    image = tmp_path / "empty.raw"
+    with image.open("wb") as stream:
+        stream.truncate(8 << 20)
+    before = digest_file(image)
+    work, logs = places
+    began = time.monotonic()
+    with (
+        pytest.raises(HallmarkError, match=what),
+        machine.boot(image, firmware=firmware, work=work, logs=logs, acceleration=TCG, deadline=180),
+    ):
+        pytest.fail("an empty disk answered by ssh")
+    assert time.monotonic() - began < 120
+    assert digest_file(image) == before
+
+
+def test_a_killed_hallmark_leaves_no_guest(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from builder.vm import machine, qemu
+from builder.vm.acceleration import Acceleration
+here = Path({str(tmp_path)!r})
+kernel = qemu.DirectKernel(Path({str(find_kernel())!r}), here / "initramfs", "console=ttyS0")
+with machine.start(None, firmware="bios", work=here / "w", logs=here / "l", memory_mib=512, cpus=1,
+                   acceleration=Acceleration("tcg", ""), kernel=kernel) as guest:
+    print(guest.process.pid, flush=True)
+    guest.wait_for_ssh(deadline=100)
+"""
+    _initramfs(tmp_path / "initramfs", _PAUSE)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        qemu_id = int(parent.stdout.readline())
+        os.kill(qemu_id, 0)
+        parent.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and _runs(qemu_id):
+        time.sleep(0.1)
+    assert not _runs(qemu_id)
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_the_disk_can_only_be_enlarged(tmp_path: Path, places: tuple[Path, Path]) -> None:
+    image = tmp_path / "disk.raw"
+    with image.open("wb") as stream:
+        stream.truncate(8 << 20)
+    work, logs = places
+    with (
+        pytest.raises(HallmarkError, match="a disk of 4 MiB is smaller"),
+        machine.start(image, firmware="bios", work=work, logs=logs, acceleration=TCG, disk_mib=4),
+    ):
+        pytest.fail("started")
+
+
+def test_the_sample_is_provisioned_restarted_and_shut_down_without_being_changed(
+    tmp_path: Path, sample_image: Artefacts
+) -> None:
+    image, work, logs = sample_image.image, tmp_path / "work", tmp_path / "logs"
+    before = digest_file(image)
+    size_mib = (image.stat().st_size - 512 >> 20) + 1024
+    with machine.boot(
+        image,
+        firmware="uefi",
+        work=work,
+        logs=logs,
+        acceleration=TCG,
+        disk_mib=size_mib,
+        hostname="first-boot",
+    ) as guest:
+        assert guest.run(["id", "-un"]).stdout.strip() == "cloud-user"
+        assert guest.run(["sudo", "-n", "id", "-u"], check=True).stdout.strip() == "0"
+        assert guest.run(["hostname"]).stdout.strip() == "first-boot"
+        # Words reach the program as they are, whatever the shell thinks of them; a text is a shell line.
+        assert guest.run(["printf", "%s", "$HOME; a  b'c"]).stdout == "$HOME; a  b'c"
+        assert guest.run("exit 3").returncode == 3
+        assert guest.run(["test", "-d", "/sys/firmware/efi"]).returncode == 0
+        assert guest.settle().stdout.strip() == "running"
+        # Provisioned by the data source that Azure uses, and reported to its wire server.
+        assert guest.run(["cloud-init", "query", "cloud_name"]).stdout.strip() == "azure"
+        assert int(guest.run(["lsblk", "-bdno", "SIZE", "/dev/vda"]).stdout) == size_mib << 20
+        # Nothing but the two endpoints can be reached.
+        assert guest.run(["ip", "route", "show", "default"]).stdout == ""
+        guest.run("sudo touch /root/written-by-the-test", check=True)
+        assert guest.reboot() > 0
+        assert guest.run("sudo test -e /root/written-by-the-test").returncode == 0
+        process = guest.process
+    assert process.returncode == 0, "the guest powered itself off"
+    assert digest_file(image) == before
+    assert list(work.iterdir()) == []
+    assert "Linux version" in (logs / "serial-uefi.log").read_text(errors="replace")
+    shutil.rmtree(work)
