@@ -1,0 +1,212 @@
+"""What must be there, per release: reads ``facts/*.yaml``.
+
+The facts come from the vendors' sources, never from a recipe: an image is not measured by its own wishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from builder.errors import HallmarkError
+
+__all__ = ["FACTS", "EndOfSupport", "Facts"]
+
+FACTS = Path(__file__).resolve().parent / "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfSupport:
+    """The last day of support of something; ``note`` explains it, "" when there is nothing to say."""
+
+    what: str
+    ends: date
+    note: str = ""
+
+    def over(self, today: date) -> bool:
+        """The last day has passed."""
+        return today > self.ends
+
+
+class Facts:
+    """The facts for one guest.
+
+    :param os_id: ID of its os-release, ``version``: VERSION_ID, ``machine``: ``x86_64`` or ``aarch64``.
+    :raises HallmarkError: the facts know no such distribution, or a file of them can't be read.
+    """
+
+    def __init__(self, *, os_id: str, version: str, machine: str = "x86_64", directory: Path = FACTS) -> None:
+        self.os_id, self.version, self.machine = os_id, version, machine
+        self._directory = directory
+        known = self._file("distributions")["distributions"]
+        if os_id not in known:
+            raise HallmarkError(
+                f"nothing is known about the distribution {os_id!r}",
+                where=directory / "distributions.yaml",
+                why="without its vendor, keys and kernel line nothing in it could be told from a forgery",
+                hint=f"add it there; known are {', '.join(sorted(known))}",
+            )
+        self._distribution: Mapping[str, Any] = known[os_id]
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row's ``when`` and ``arch`` include this guest."""
+        if "arch" in row and self.machine not in row["arch"]:
+            return False
+        when = row.get("when", "*")
+        if when == "*":
+            return True
+        try:
+            return Version(self.version) in SpecifierSet(when)
+        except InvalidVersion:
+            raise HallmarkError(f"VERSION_ID {self.version!r} of the guest is no version") from None
+
+    @property
+    def name(self) -> str:
+        return str(self._distribution["name"])
+
+    @property
+    def vendors(self) -> list[str]:
+        """The Vendor tags of the distribution's packages."""
+        return list(self._distribution["vendor"])
+
+    @property
+    def key_ids(self) -> list[str]:
+        """Long ids (16 hex digits, lower case) of the keys that sign them."""
+        return [fingerprint[-16:].lower() for fingerprint in self._distribution["keys"]]
+
+    @property
+    def release_packages(self) -> list[str]:
+        return list(self._distribution["release_packages"])
+
+    @property
+    def foreign_release_packages(self) -> list[str]:
+        return list(self._distribution["foreign_release_packages"])
+
+    @property
+    def repositories(self) -> int:
+        """How many enabled repositories the distribution needs at least."""
+        return int(self._distribution["repositories"])
+
+    @property
+    def declared_packages(self) -> list[str]:
+        """Packages of other vendors that are allowed, each with a reason in the file."""
+        return [str(row["name"]) for row in self._distribution["declared_packages"]]
+
+    @property
+    def secure_boot_signers(self) -> list[str]:
+        """Words in the certificate names of those who may sign GRUB and the kernel."""
+        return [str(row["signer"]) for row in self._distribution["secure_boot"]]
+
+    @property
+    def kernels(self) -> list[Mapping[str, str]]:
+        """The kernel lines of this release: ``version`` prefix and ``dist`` tag."""
+        return [row for row in self._distribution["kernels"] if self.holds(row)]
+
+    def arguments(self, kind: str, requirement: str) -> list[str]:
+        """Kernel arguments that are ``required`` or ``forbidden`` by a requirement."""
+        rows = self._file("kernel")["arguments"][kind]
+        return [str(row["argument"]) for row in rows if row["requirement"] == requirement and self.holds(row)]
+
+    @property
+    def required_arguments(self) -> list[str]:
+        """Every required kernel argument."""
+        return [
+            str(row["argument"]) for row in self._file("kernel")["arguments"]["required"] if self.holds(row)
+        ]
+
+    @property
+    def console(self) -> str:
+        return str(self._file("kernel")["console"][self.machine])
+
+    def modules(self, purpose: str) -> list[str]:
+        """Kernel modules by purpose, see facts/kernel.yaml."""
+        return list(self._file("kernel")["modules"][purpose])
+
+    @property
+    def blacklisted_modules(self) -> list[str]:
+        return [str(row["module"]) for row in self._file("kernel")["modules"]["blacklist"] if self.holds(row)]
+
+    @property
+    def kernel_options(self) -> list[tuple[str, list[str]]]:
+        """Kernel configuration options and the values that will do."""
+        rows = self._file("kernel")["config"]
+        return [
+            (str(row["option"]), [str(value) for value in row["values"]]) for row in rows if self.holds(row)
+        ]
+
+    @property
+    def sack_floors(self) -> list[tuple[str, str]]:
+        """(kernel line, first fixed build), most specific first."""
+        return [(str(row["line"]), str(row["fixed"])) for row in self._file("kernel")["sack_floors"]]
+
+    @property
+    def sack_fixed_since(self) -> str:
+        return str(self._file("kernel")["sack_fixed_since"])
+
+    def package_sets(self, kind: str) -> list[Sequence[str]]:
+        """Alternatives: one package of each inner list must be there; ``kind`` is minimal or cloud."""
+        found: list[Sequence[str]] = []
+        for row in self._file("packages")[kind]:
+            if self.holds(row):
+                found += [list(row["any"])] if "any" in row else [[name] for name in row["packages"]]
+        return found
+
+    @property
+    def services(self) -> list[list[str]]:
+        """Alternatives: of each inner list one unit must start with the system."""
+        return [list(row["units"]) for row in self._file("packages")["services"] if self.holds(row)]
+
+    def package_names(self, kind: str) -> list[str]:
+        """A plain list of packages: ``legacy``, ``external_hyperv``, ``hyperv_daemons``."""
+        return list(self._file("packages")[kind])
+
+    def may_differ(self, path: str) -> str | None:
+        """The reason why a packaged file may differ from its package; None when it may not."""
+        for row in self._file("packages")["may_differ"]:
+            allowed = str(row["path"])
+            if path == allowed or (allowed.endswith("/") and path.startswith(allowed)):
+                return str(row["reason"])
+        return None
+
+    @property
+    def mode_exempt(self) -> tuple[str, ...]:
+        """Directories on filesystems that know no owners and modes."""
+        return tuple(self._file("packages")["ghost_modes"])
+
+    @property
+    def os_support(self) -> EndOfSupport | None:
+        """When this release's support ends; None: the facts don't know."""
+        for row in self._file("support")["operating_systems"].get(self.os_id, []):
+            if self.holds(row):
+                return EndOfSupport(f"{self.name} {self.version}", row["ends"], row.get("note", ""))
+        return None
+
+    def dotnet(self, channel: str) -> Mapping[str, Any] | None:
+        """``ends``, ``glibc`` and ``releases`` of a .NET channel such as ``8.0``; None when unknown."""
+        found: Mapping[str, Any] | None = self._file("support")["dotnet"].get(channel)
+        return found
+
+    def dotnet_support(self, channel: str) -> EndOfSupport | None:
+        row = self.dotnet(channel)
+        return None if row is None else EndOfSupport(f".NET {channel}", row["ends"])
+
+    def _file(self, stem: str) -> Any:
+        return self._files[stem]
+
+    @cached_property
+    def _files(self) -> Mapping[str, Any]:
+        files: dict[str, Any] = {}
+        for path in sorted(self._directory.glob("*.yaml")):
+            try:
+                files[path.stem] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, yaml.YAMLError) as error:
+                raise HallmarkError(f"the facts cannot be read: {error}", where=path) from None
+        return files
