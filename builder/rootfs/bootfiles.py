@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from builder.recipe.model import Plan
 
-__all__ = ["configuration", "early_cfg", "esp_cfg", "grub_head", "kernel_options"]
+__all__ = ["configuration", "dracut_compressor", "early_cfg", "esp_cfg", "grub_head", "kernel_options"]
 
 _SERIAL = "serial --speed=115200 --unit=0 --word=8 --parity=no --stop=1"
 
@@ -49,6 +49,15 @@ def esp_cfg(plan: Plan) -> str:
         "export prefix\n"
         "configfile $prefix/grub.cfg\n"
     )
+
+
+def dracut_compressor(plan: Plan) -> str:
+    """The compression command of the initramfs made here.
+
+    dracut runs zstd at level 15: 12 s instead of 3 s, for an initramfs a tenth smaller. The image's own
+    configuration keeps the plain name, so kernels installed later get dracut's default.
+    """
+    return "zstd -3 -q -T0" if plan.dracut.compress == "zstd" else plan.dracut.compress
 
 
 def grub_head(plan: Plan) -> str:

@@ -162,6 +162,7 @@ def _environment(plan: Plan) -> str:
         "HALLMARK_ARCHITECTURE": plan.architecture,
         "HALLMARK_BOOT_UUID": str(plan.identifiers.boot_fs),
         "HALLMARK_GENERATIONS": " ".join(str(generation) for generation in plan.disk.generations),
+        "HALLMARK_DRACUT_COMPRESS": bootfiles.dracut_compressor(plan),
         "HALLMARK_EFI_VENDOR": plan.bootloader.vendor,
         "HALLMARK_KERNEL_OPTIONS": bootfiles.kernel_options(plan),
         "HALLMARK_OS_ID": distribution.id,
