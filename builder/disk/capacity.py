@@ -32,18 +32,24 @@ def check(contents: Contents, layout: Layout, *, filesystem: Filesystem, root_si
         ("the root filesystem", "disk.size_mib", layout.size, contents.root, root_size),
         ("/boot", "disk.boot_mib", boot, contents.boot, boot),
     )
+    capacity = ext4_capacity if filesystem == "ext4" else xfs_capacity
     for what, field, value, usage, size in rows:
-        blocks, inodes = ext4_capacity(size) if filesystem == "ext4" else xfs_capacity(size)
         needed = _needed(usage, filesystem)
+        blocks, inodes = capacity(size)
+        if needed <= blocks and usage.inodes <= inodes:
+            continue
+        more = 0
+        while needed > capacity(size + more)[0] or usage.inodes > capacity(size + more)[1]:
+            more += max(16 * MIB, more // 50 // MIB * MIB)
         if needed > blocks:
-            _refuse(what, field, value, needed * BLOCK, blocks * BLOCK)
-        if usage.inodes > inodes:
-            raise HallmarkError(
-                f"{what} has {usage.inodes} files; a filesystem of this size holds {inodes}",
-                hint=f"raise {field} in the recipe (now {value // MIB})",
-            )
-    if esp_bytes(contents.esp) > esp - MIB:
-        _refuse("the EFI system partition", "disk.esp_mib", esp, esp_bytes(contents.esp), esp - MIB)
+            _refuse(what, field, value, value + more, needed * BLOCK, blocks * BLOCK)
+        raise HallmarkError(
+            f"{what} has {usage.inodes} files; a filesystem of this size holds {inodes}",
+            hint=_advice(field, value, value + more),
+        )
+    needed = esp_bytes(contents.esp)
+    if needed > esp - MIB:
+        _refuse("the EFI system partition", "disk.esp_mib", esp, needed + 2 * MIB, needed, esp - MIB)
 
 
 def ext4_capacity(size: int) -> tuple[int, int]:
@@ -53,7 +59,9 @@ def ext4_capacity(size: int) -> tuple[int, int]:
     """
     blocks = size // BLOCK
     groups = -(-blocks // _BLOCKS_PER_GROUP)
-    inodes = -(-(size // INODE_RATIO) // groups // 8) * 8 * groups
+    # Each group's part of the inode table fills whole blocks.
+    per_block = BLOCK // _INODE
+    inodes = -(-(size // INODE_RATIO) // (groups * per_block)) * per_block * groups
     table = -(-inodes * _INODE // BLOCK)
     descriptors = -(-groups * _DESCRIPTOR // BLOCK)
     largest = min(blocks * 1024, 0xFFFF_FFFF)
@@ -61,7 +69,7 @@ def ext4_capacity(size: int) -> tuple[int, int]:
     grown = -(-largest_groups // (BLOCK // _DESCRIPTOR))
     reserved = min(max(0, grown - descriptors), BLOCK // 4)
     copies = sum(1 for group in range(groups) if _has_superblock(group))
-    overhead = copies * (1 + descriptors + reserved) + 2 * groups + table + _journal_blocks(blocks) + 16
+    overhead = copies * (1 + descriptors + reserved) + 2 * groups + table + _journal_blocks(blocks) + 32
     return max(0, blocks - overhead - blocks * RESERVED_PERCENT // 100), inodes - 11
 
 
@@ -87,14 +95,16 @@ def _needed(usage: Usage, filesystem: Filesystem) -> int:
     return usage.total_blocks + extra
 
 
-def _refuse(what: str, field: str, value: int, needed: int, available: int) -> None:
-    need, have, now = -(-needed // MIB), available // MIB, value // MIB
-    enough = now + (need - have) * 21 // 20 + 1
+def _refuse(what: str, field: str, value: int, enough: int, needed: int, available: int) -> None:
     raise HallmarkError(
-        f"{what} needs {need} MiB and {have} MiB are available on it",
+        f"{what} needs {-(-needed // MIB)} MiB and {available // MIB} MiB are available on it",
         why="the disk would be full before its first boot",
-        hint=f"raise {field} in the recipe from {now} to {enough} or more, or install less",
+        hint=_advice(field, value, enough),
     )
+
+
+def _advice(field: str, value: int, enough: int) -> str:
+    return f"raise {field} in the recipe from {value // MIB} to {-(-enough // MIB)} or more, or install less"
 
 
 def _has_superblock(group: int) -> bool:

@@ -356,20 +356,20 @@ def _field_deviations(footer: Footer, data: bytes, disk: int) -> list[Deviation]
     equal("disk-type", "the disk is not fixed", "2 (fixed)", _type_name(footer.disk_type))
     wanted, got = f"{FIXED_DATA_OFFSET:#x}", f"{footer.data_offset:#x}"
     equal("data-offset", "a fixed disk has no dynamic header to point at", wanted, got)
-    known = footer.creator_application in _SIZE_FROM_FOOTER
+    shape = footer.geometry
+    exact = shape.cylinders * shape.heads * shape.sectors * SECTOR == disk
+    known = footer.creator_application in _SIZE_FROM_FOOTER or _is_maximal(shape) or exact
     names = ", ".join(sorted(repr(name.decode()) for name in _SIZE_FROM_FOOTER))
-    what = "readers take the size from the geometry for this creator"
-    holds(
-        known or _is_maximal(footer.geometry), "creator", what, f"one of {names}", footer.creator_application
-    )
+    what = "readers take the size from the geometry for this creator, and get another one"
+    holds(known, "creator", what, f"one of {names}", footer.creator_application)
     host = footer.creator_host_os in {b"Wi2k", b"Mac "}
     holds(host, "host-os", "the creator's host system is unknown", "'Wi2k' or 'Mac '", footer.creator_host_os)
     equal("original-size", "the original size is not the disk's size", disk, footer.original_size)
     equal("current-size", "the current size is not the disk's size", disk, footer.current_size)
     what = "the virtual size is not a whole number of MiB, so Azure refuses it"
     holds(disk > 0 and disk % MIB == 0, "alignment", what, f"a multiple of {MIB}", disk)
-    fitting = footer.geometry == geometry(disk) or _is_maximal(footer.geometry)
-    holds(fitting, "geometry", "the geometry doesn't describe the size", str(geometry(disk)), footer.geometry)
+    fitting = shape == geometry(disk) or _is_maximal(shape)
+    holds(fitting, "geometry", "the geometry doesn't describe the size", str(geometry(disk)), shape)
     equal(
         "checksum",
         "the checksum doesn't match the footer",
