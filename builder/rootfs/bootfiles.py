@@ -1,4 +1,4 @@
-"""Configuration that makes the image boot: generated text, nothing else.
+"""Configuration that the typed parts of a plan stand for: generated text, nothing else.
 
 Sources: GRUB and BLS layout as Enterprise Linux 9 installs it, /etc/default/grub as Red Hat's own Azure
 images have it (osbuild/image-builder, data/distrodefs/rhel-9/imagetypes.yaml).
@@ -30,6 +30,13 @@ def configuration(plan: Plan) -> dict[str, str]:
         "/etc/selinux/config": f"SELINUX={plan.selinux.mode}\nSELINUXTYPE={plan.selinux.type}\n",
         "/boot/grub2/grubenv": _grubenv(),
     }
+    presets = [
+        *(f"disable {unit}" for unit in (*plan.services.disable, *plan.services.mask)),
+        *(f"enable {unit}" for unit in plan.services.enable),
+    ]
+    if presets:
+        # systemd applies presets on the first boot of an image without a machine id: they must say the same.
+        files["/etc/systemd/system-preset/00-hallmark.preset"] = "\n".join(presets) + "\n"
     for module in plan.kernel.blacklist:
         files[f"/etc/modprobe.d/blacklist-{module}.conf"] = f"blacklist {module}\n"
     return files

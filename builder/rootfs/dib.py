@@ -7,6 +7,7 @@ the build.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
 from builder.recipe.model import Plan
-from builder.rootfs import explain, manifest, sbom
+from builder.rootfs import explain, manifest, progress, sbom
 from builder.rootfs.compile import Element, compile_element
 from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
 from builder.run import find_program, run
@@ -129,7 +130,8 @@ def _build(
         *("-n", "-t", "tar", "--image-size", "1", "-o", str(destination / "rootfs"), element.name),
     )
     stop = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="manifest") as pool:
+    with ThreadPoolExecutor(2, thread_name_prefix="rootfs") as pool:
+        pool.submit(contextvars.copy_context().run, progress.follow, log_file, stop)
         inventory = pool.submit(_inventory, plan, trusted, out=out, destination=destination, stop=stop)
         try:
             run(argv, cwd=scratch, log_file=log_file)
@@ -139,6 +141,8 @@ def _build(
             ) from error
         finally:
             stop.set()
+    for problem in explain.scriptlet_failures(log_file.read_text(errors="replace")):
+        log.warn(f"a package script failed: {problem}")
     return _result(inventory, destination)
 
 

@@ -15,7 +15,7 @@ from builder.errors import HallmarkError
 from builder.recipe.model import Origin, Plan
 from builder.rootfs.repositories import TrustedRepository
 
-__all__ = ["failure", "os_error"]
+__all__ = ["failure", "os_error", "scriptlet_failures"]
 
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \| ?")
 _TAIL = 25
@@ -40,6 +40,12 @@ def failure(
         hint="the first error in the log is the cause; what follows it is clean-up",
         details=[line for line in lines if line][-_TAIL:],
     )
+
+
+def scriptlet_failures(text: str) -> list[str]:
+    """Package scripts that failed although dnf went on: the image may lack what they do."""
+    lines = [_STAMP.sub("", line).strip() for line in text.splitlines()]
+    return list(dict.fromkeys(_matching(lines, r"scriptlet failed, exit status|^Error in .* scriptlet")))
 
 
 def os_error(error: OSError, directory: Path) -> HallmarkError:

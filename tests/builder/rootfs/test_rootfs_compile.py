@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+import builder.rootfs
 from builder.errors import HallmarkError
 from builder.recipe.model import Distribution, InstalledFile, Origin, Packages, Plan
 from builder.rootfs.compile import compile_element, rpmdb_path
@@ -105,3 +108,27 @@ def test_releases_with_an_unwritable_rpm_database_are_refused(plan: Plan) -> Non
 def test_nothing_to_exclude(plan: Plan, trusted: TrustedRepository) -> None:
     bare = plan.model_copy(update={"packages": Packages(install=plan.packages.install)})
     assert "excludepkgs" not in compile_element(bare, (trusted,)).files["hallmark-plan/dnf.conf"].content
+
+
+ROOTFS = Path(builder.rootfs.__file__).parent
+
+
+def test_presets_agree_with_the_services(plan: Plan, trusted: TrustedRepository) -> None:
+    files = compile_element(plan, (trusted,)).files
+    preset = files["hallmark-plan/static/etc/systemd/system-preset/00-hallmark.preset"].content
+    assert preset == "disable ctrl-alt-del.target\nenable sshd.service\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in sorted([*ROOTFS.glob("elements/*/*.d/*"), *ROOTFS.glob("shims/*")])
+        if path.parent.name != "environment.d"
+    ],
+    ids=lambda path: str(path.relative_to(ROOTFS)),
+)
+def test_hooks_are_programs_with_good_syntax(path: Path) -> None:
+    assert os.access(path, os.X_OK)
+    assert re.fullmatch(r"[0-9A-Za-z_-]+", path.name)
+    subprocess.run(("bash", "-n", path), check=True)
