@@ -74,10 +74,23 @@ def _imds(
     for name in path.removeprefix("/metadata/instance").strip("/").split("/"):
         if not name:
             continue
-        if not isinstance(node, dict) or name not in node:
+        if isinstance(node, dict) and name in node:
+            node = node[name]
+        elif isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        else:
             return 404, "application/json", b'{"error": "Not found"}'
-        node = node[name]
+    if query.get("format") == ["text"]:
+        return 200, "text/plain; charset=utf-8", _as_text(node).encode()
     return 200, "application/json; charset=utf-8", json.dumps(node).encode()
+
+
+def _as_text(node: object) -> str:
+    """A value as it is; of an object or array its members' names, with a slash where there is more below."""
+    if not isinstance(node, (dict, list)):
+        return str(node)
+    members = node.items() if isinstance(node, dict) else enumerate(node)
+    return "\n".join(f"{name}/" if isinstance(value, (dict, list)) else str(name) for name, value in members)
 
 
 def serve(service: str, description: Path, requests: Path, source: BinaryIO, sink: BinaryIO) -> None:

@@ -81,7 +81,7 @@ class Machine:
                 raise self._too_late(deadline, greeted)
             greeted = ssh.has_banner(self.port, timeout=min(3.0, max(0.1, left)))
             if greeted:
-                if self.connection.connect(timeout=min(60.0, left)):
+                if self.connection.connect(timeout=min(90.0, left)):
                     return
                 # The server is up, the user is not yet made. Failed logins are held against us by newer
                 # servers.

@@ -25,7 +25,7 @@ __all__ = ["ALIAS", "Connection", "free_port", "has_banner", "write_config"]
 
 ALIAS = "guest"
 _LOOPBACK = "127.0.0.1"
-_MASTER_START = 60.0
+_MASTER_START = 90.0
 
 
 def free_port() -> int:
@@ -70,7 +70,7 @@ Host *
   UserKnownHostsFile {_quoted(sockets / "known_hosts")}
   GlobalKnownHostsFile /dev/null
   UpdateHostKeys no
-  ConnectTimeout 30
+  ConnectTimeout 60
   ServerAliveInterval 15
   ServerAliveCountMax 8
   ControlPath {_quoted(sockets / "ssh")}

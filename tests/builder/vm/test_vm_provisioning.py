@@ -111,10 +111,26 @@ def test_the_metadata_service_answers_like_azure() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("interface/", "0/"),
+        ("interface/0", "ipv4/\nipv6/\nmacAddress"),
+        ("interface/0/macAddress", "02AABBCCDDEE"),
+        ("interface/0/ipv4/subnet/0/prefix", "7"),
+    ],
+)
+def test_the_metadata_service_answers_in_text_as_networkmanager_asks(path: str, text: str) -> None:
+    target = f"/metadata/instance/network/{path}?format=text&api-version=2017-04-02"
+    status, kind, body = fabric.answer("imds", _request(target, metadata="true"), azure.metadata(INSTANCE))
+    assert (status, body.decode()) == (200, text) and kind.startswith("text/plain")
+
+
+@pytest.mark.parametrize(
     ("request_", "expected"),
     [
         (_request("/metadata/instance?api-version=2021-08-01"), 400),
         (_request("/metadata/instance", metadata="true"), 400),
+        (_request("/metadata/instance/network/interface/1?api-version=1", metadata="true"), 404),
         (_request("/metadata/instance/nothing?api-version=1", metadata="true"), 404),
         (_request("/metadata/attested/document?api-version=1", metadata="true"), 404),
     ],
