@@ -104,11 +104,19 @@ def pe_signers(data: bytes) -> list[tuple[str, ...]]:
             raise ValueError("its certificate table is damaged")
         if kind == 2:
             names: list[str] = []
-            for certificate in pkcs7.load_der_pkcs7_certificates(data[offset + 8 : offset + length]):
+            for certificate in pkcs7.load_der_pkcs7_certificates(_der(data[offset + 8 : offset + length])):
                 names += [_common_name(certificate.subject), _common_name(certificate.issuer)]
             found.append(tuple(dict.fromkeys(names)))
         offset += length + 7 & ~7
     return found
+
+
+def _der(data: bytes) -> bytes:
+    """The DER value at the start of ``data``, without the padding that follows it."""
+    if len(data) < 2 or data[1] < 0x80:
+        return data[: 2 + data[1]] if len(data) > 1 else data
+    count = data[1] & 0x7F
+    return data[: 2 + count + int.from_bytes(data[2 : 2 + count], "big")]
 
 
 def _pe_header(data: bytes) -> int | None:

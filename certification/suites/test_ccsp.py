@@ -189,7 +189,7 @@ def test_cloud_packages(guest: Guest, facts: Facts, check: Checks) -> None:
 
 
 def _require_packages(guest: Guest, wanted: Any, check: Checks) -> None:
-    missing = [" or ".join(names) for names in wanted if not guest.package_names & set(names)]
+    missing = [" or ".join(names) for names in wanted if not any(map(guest.provides, names))]
     check.true(
         "packages",
         observed=not missing,

@@ -62,6 +62,14 @@ class Guest(BootGuest):
     def package_names(self) -> frozenset[str]:
         return frozenset(package.name for package in self.packages)
 
+    def provides(self, name: str) -> bool:
+        """A package of that name is installed, or one that provides the name (as after a rename)."""
+        return name in self.package_names or name in self._provided
+
+    @cached_property
+    def _provided(self) -> frozenset[str]:
+        return frozenset(rpmdb.query(self.access, "[%{PROVIDENAME}\\n]").split("\n"))
+
     def installed(self, name: str) -> list[rpmdb.InstalledPackage]:
         """The packages of that name (kernels may be installed more than once)."""
         return [package for package in self.packages if package.name == name]
