@@ -28,7 +28,7 @@ __all__ = ["API_VERSION", "connect_azure", "connect_azurite", "explained", "open
 
 #: The one place that names the service version. The SDK's own default is newer than any Azurite knows, which
 #: answers such requests with 400 InvalidHeaderValue; this one is known to Azure, to Azurite >= 3.35 and to
-#: SDK >= 12.28.
+#: SDK >= 12.27.
 API_VERSION = "2025-11-05"
 
 _IDENTITY = ("AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT", "AZURE_USERNAME")

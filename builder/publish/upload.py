@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from azure.core import MatchConditions
 from azure.storage.blob import BlobClient
 
 from builder import log
 from builder.errors import HallmarkError
+from builder.publish.readback import RangeReader
+from builder.publish.storage import API_VERSION
 
 __all__ = [
     "PUT_LIMIT",
@@ -181,16 +182,12 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
     wrong += [Mismatch(o, n, o, "nothing written", "data") for o, n in puts(subtract(present, data))]
     common = subtract(data, missing)
     total, done = size_of(common), 0
-    with image.open("rb", buffering=0) as stream:
+    with image.open("rb", buffering=0) as stream, RangeReader(blob, api_version=API_VERSION) as reader:
 
         def compare(piece: tuple[int, int]) -> tuple[int, Mismatch | None]:
             offset, length = piece
-            reader = blob.download_blob(
-                offset=offset, length=length, etag=etag, match_condition=MatchConditions.IfNotModified
-            )
-            return length, _difference(
-                reader.readall(), _read(stream.fileno(), offset, length, image), offset
-            )
+            found = reader.read(offset, length, etag=etag)
+            return length, _difference(found, _read(stream.fileno(), offset, length, image), offset)
 
         for length, mismatch in _concurrently(compare, puts(common)):
             done += length
@@ -203,9 +200,6 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
 def _difference(found: bytes, expected: bytes, offset: int) -> Mismatch | None:
     if found == expected:
         return None
-    if len(found) != len(expected):
-        at = min(len(found), len(expected))
-        return Mismatch(offset, len(expected), offset + at, f"{len(expected)} bytes", f"{len(found)} bytes")
     at = next(index for index, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
     return Mismatch(offset, len(expected), offset + at, f"0x{expected[at]:02x}", f"0x{found[at]:02x}")
 
