@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from builder.disk import appliance, bootcode, capacity, esp, gpt, lvm
 from builder.disk.contents import BOOT_IMG, CORE_IMG, Contents, scan
 from builder.disk.ext4 import Ext4, features_for
 from builder.disk.layout import Layout, compute
-from builder.disk.populate import Job
+from builder.disk.populate import Job, run_apart
 from builder.errors import HallmarkError
 from builder.recipe.model import Plan
-from builder.run import run
 
 __all__ = ["assemble"]
 
@@ -140,8 +138,7 @@ def _fill_ext4(
         log=log_file.resolve(),
         memory=_memory_for(needed),
     )
-    program = (sys.executable, "-m", "builder.disk.populate")
-    run(("unshare", "--mount", "--propagation", "private", *program), stdin=job.to_json())
+    run_apart(job)
 
 
 def _volume_range(layout: Layout) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from builder.disk.ext4 import Ext4, make
 from builder.errors import HallmarkError
 from builder.run import run
 
-__all__ = ["MOUNT_POINTS", "Job", "fill", "main", "unpack"]
+__all__ = ["MOUNT_POINTS", "Job", "fill", "main", "run_apart", "unpack"]
 
 #: Directories that a running system mounts over; the tar may lack them.
 MOUNT_POINTS = (
@@ -147,12 +147,37 @@ def _part(directory: Path, to: Path) -> None:
     os.utime(directory, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
-def main(argv: Sequence[str] = ()) -> int:
-    """Read a job from standard input and do it; the exit status is 1 after a problem, told on stderr."""
+def run_apart(job: Job) -> None:
+    """Do the job in a process with a mount namespace of its own.
+
+    :raises HallmarkError: as ``fill`` raises it, in the same words.
+    """
+    program = (sys.executable, "-m", "builder.disk.populate")
+    command = ("unshare", "--mount", "--propagation", "private", *program)
+    done = run(command, stdin=job.to_json(), check=False)
+    if done.returncode == 0:
+        return
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        raise HallmarkError(
+            f"filling the filesystems ended with status {done.returncode}",
+            where=job.log,
+            details=done.stderr.splitlines()[-20:],
+        ) from None
+    raise HallmarkError(
+        told["what"], where=told["where"], why=told["why"], hint=told["hint"], details=told["details"]
+    )
+
+
+def main() -> int:
+    """Read a job from standard input and do it; a problem is told on standard output as JSON."""
     try:
         fill(Job.from_json(sys.stdin.read()))
     except HallmarkError as error:
-        print(error, file=sys.stderr)
+        where = None if error.where is None else str(error.where)
+        fields = {"what": error.what, "where": where, "why": error.why, "hint": error.hint}
+        print(json.dumps({**fields, "details": error.details}))
         return error.exit_code
     return 0
 

@@ -158,16 +158,7 @@ def test_memory_and_disk_give_the_same_filesystems(
         root = ext4.Ext4(64 * MIB, 192 * MIB, plan.identifiers.root_fs, "root", features)
         boot = ext4.Ext4(0, 64 * MIB, plan.identifiers.boot_fs, "boot", features)
         job = populate.Job(rootfs, disk, root, boot, 1_700_000_000, work, tmp_path / "log", memory)
-        command = (
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            sys.executable,
-            "-m",
-            "builder.disk.populate",
-        )
-        run(command, stdin=job.to_json())
+        populate.run_apart(job)
         assert (work / "tree/root").exists() == (memory == 0)  # the tmpfs went with its namespace
         disks.append(disk)
     assert run(("cmp", *disks), check=False).returncode == 0
@@ -290,6 +281,22 @@ def _processes_with(text: str) -> list[str]:
         if text in words and "pytest" not in words:
             found.append(words)
     return found
+
+
+def test_problems_of_the_other_process_are_told(
+    rootfs: Path, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    ids = make_plan().identifiers
+    disk = tmp_path / "disk"
+    with disk.open("wb") as stream:
+        stream.truncate(24 * MIB)
+    boot = ext4.Ext4(0, 16 * MIB, ids.boot_fs, "boot", ext4.features_for(9))
+    root = ext4.Ext4(16 * MIB, 2 * MIB, ids.root_fs, "root", ext4.features_for(9))
+    tmp_path.joinpath("work").mkdir()
+    job = populate.Job(rootfs, disk, root, boot, 0, tmp_path / "work", tmp_path / "log", 64 * MIB)
+    with pytest.raises(HallmarkError, match="the files of root don't fit into 2 MiB") as caught:
+        populate.run_apart(job)
+    assert "disk.size_mib" in str(caught.value)
 
 
 def test_a_job_survives_json(make_plan: Callable[..., Plan]) -> None:
