@@ -52,6 +52,7 @@ def assemble(rootfs: Path, plan: Plan, *, destination: Path, work: Path, logs: P
         directory.mkdir(parents=True, exist_ok=True)
     _check_host_space(rootfs, contents, destination)
     log_file = logs / "disk.log"
+    log_file.unlink(missing_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="disk.", dir=work))
     for stale in destination.parent.glob(f".{destination.name}.*"):
         stale.unlink()  # a killed run's; the pipeline lets one run at a time work on an image

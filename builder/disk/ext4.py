@@ -90,6 +90,13 @@ def make(disk: Path, spec: Ext4, *, tree: Path, timestamp: int, work: Path, log:
                 hint="raise disk.size_mib (or disk.boot_mib for /boot) in the recipe",
                 details=error.details,
             ) from None
+        if "No space left on device" in error.output:
+            raise HallmarkError(
+                "No space left on device",
+                where=disk.parent,
+                why=f"the filesystem {spec.label} is being written there",
+                hint="free space there, or use another --build-dir",
+            ) from None
         raise
     _settle_times(disk, spec, tree=tree, timestamp=timestamp, env=env)
 
