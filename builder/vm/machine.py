@@ -59,6 +59,7 @@ class Machine:
     watch: SerialLog
     boot_seconds: float = 0.0
     _resets: int = field(default=0)
+    _timer_panics: int = field(default=0)
 
     def run(self, command: str | Sequence[str], *, timeout: float = 120, check: bool = False) -> Completed:
         """Run a command in the guest as ``user``; see ``builder.vm.ssh.Connection.run``."""
@@ -141,6 +142,11 @@ class Machine:
             )
         if self.process.poll() is not None:
             raise self._ended()
+        if self.watch.timer_panics > self._timer_panics:
+            self._timer_panics = self.watch.timer_panics
+            self._resets += 1
+            log.warn("the host was too busy for the guest's timer: starting the guest again")
+            monitor.execute(self.monitor, "system_reset")
         if self.watch.kernels > self._resets + _MAX_RESETS:
             raise HallmarkError(
                 f"the guest started its kernel {self.watch.kernels} times without coming up",
@@ -295,7 +301,8 @@ def start(
             image=image.resolve() if image else None,
             image_format=qemu.disk_format(image) if image else "raw",
             overlay=_overlay(image, scratch, disk_mib) if image else None,
-            seeds=(disc, nocloud),
+            seeds=(nocloud,),
+            disc=disc,
             chassis_asset_tag=azure.CHASSIS_ASSET_TAG,
             network=azure.USER_NETWORK,
             forwards=azure.forwards(description=description, requests=requests),

@@ -53,8 +53,9 @@ class Guest:
     """Everything that decides QEMU's command line.
 
     ``overlay`` is the qcow2 file that takes the writes (None: no disk). ``seeds`` are raw read-only disks,
-    attached after the first disk in this order. ``network`` holds further options of the user network,
-    ``forwards`` values of ``guestfwd=``. ``uuid`` is the machine's SMBIOS UUID.
+    attached after the first disk in this order; ``disc`` is in the DVD drive. ``network`` holds further
+    options of the user network, ``forwards`` values of ``guestfwd=``. ``uuid`` is the machine's SMBIOS
+    UUID.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Guest:
     image_format: DiskFormat = "vpc"
     overlay: Path | None = None
     seeds: tuple[Path, ...] = ()
+    disc: Path | None = None
     chassis_asset_tag: str | None = None
     network: str | None = None
     forwards: tuple[str, ...] = ()
@@ -159,6 +161,10 @@ def _disks(guest: Guest) -> Sequence[str]:
     for number, seed in enumerate(guest.seeds):
         argv += ["-drive", f"if=none,id=seed{number},format=raw,readonly=on,file={_value(seed)}"]
         argv += ["-device", f"virtio-blk-pci,drive=seed{number}"]
+    if guest.disc is not None:
+        # A drive and not one more disk: it is /dev/sr0 as in Azure, and security policies treat it so.
+        argv += ["-drive", f"if=none,id=disc,format=raw,media=cdrom,readonly=on,file={_value(guest.disc)}"]
+        argv += ["-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-cd,bus=scsi.0,drive=disc"]
     return argv
 
 

@@ -123,6 +123,17 @@ def test_a_failed_boot_is_found_long_before_its_deadline(
     assert caught.value.hint
 
 
+def test_a_guest_whose_timer_stood_still_is_started_again_but_not_for_ever(
+    tmp_path: Path, places: tuple[Path, Path]
+) -> None:
+    said = b"<0>Kernel panic - not syncing: IO-APIC + timer doesn't work!\n"
+    with pytest.raises(HallmarkError, match="the guest started its kernel") as caught:
+        _boot(_kernel(tmp_path, _say(said) + _PAUSE), places, deadline=15)
+    serial = (places[1] / "serial-bios.log").read_text(errors="replace")
+    assert serial.count("Linux version") > 1
+    assert caught.value.details
+
+
 def test_a_guest_that_hangs_is_ended_at_its_deadline(tmp_path: Path, places: tuple[Path, Path]) -> None:
     began = time.monotonic()
     with pytest.raises(

@@ -93,6 +93,12 @@ def test_seeds_are_read_only_disks_after_the_image() -> None:
     ]
 
 
+def test_the_disc_is_in_a_drive_of_its_own() -> None:
+    argv = qemu.arguments(guest(disc=Path("/w/disc.iso")))
+    assert "media=cdrom" in after(argv, "-drive")[-1] and "readonly=on" in after(argv, "-drive")[-1]
+    assert "scsi-cd,bus=scsi.0,drive=disc" in after(argv, "-device")
+
+
 def test_a_kernel_of_its_own_needs_no_disk() -> None:
     kernel = qemu.DirectKernel(Path("/k"), None, "panic=-1")
     argv = qemu.arguments(guest(image=None, overlay=None, kernel=kernel))

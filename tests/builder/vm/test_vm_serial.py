@@ -55,6 +55,15 @@ def test_a_boot_that_ends_well_is_no_failure(tmp_path: Path) -> None:
     assert watch.kernels == 1 and watch.login_prompt
 
 
+def test_a_timer_that_stood_still_is_the_fault_of_the_host(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    text = "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug"
+    path.write_bytes(BOOT + f"[ 0.01] {text}\r\n[ 0.02] ---[ end {text} ]---\r\n".encode())
+    watch = SerialLog(path)
+    assert watch.poll() is None
+    assert watch.timer_panics == 1
+
+
 def test_a_message_that_arrives_in_pieces_is_found_once(tmp_path: Path) -> None:
     path = tmp_path / "serial"
     watch = SerialLog(path)
