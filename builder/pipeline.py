@@ -117,6 +117,7 @@ class Pipeline:
                     destination=result,
                     work=work,
                     logs=artefacts.log,
+                    cache=self.workspace.cache / "dnf",
                 )
                 for target in (artefacts.packages, artefacts.sbom, artefacts.rootfs):
                     (result / target.name).replace(target)

@@ -134,7 +134,7 @@ def _fstab(plan: Plan) -> str:
         f"UUID={identifiers.boot_fs} /boot {filesystem} defaults 0 {boot_pass}\n"
         # A damaged ESP must not keep a machine from coming up.
         f"UUID={identifiers.esp_serial} /boot/efi vfat "
-        "defaults,uid=0,gid=0,umask=077,shortname=winnt,nofail,x-systemd.device-timeout=10s 0 2\n"
+        "defaults,uid=0,gid=0,umask=077,shortname=winnt,nofail,x-systemd.device-timeout=90s 0 2\n"
     )
 
 
