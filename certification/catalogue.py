@@ -27,6 +27,7 @@ __all__ = [
     "digest_tree",
     "load",
     "load_yaml",
+    "suites_digest",
 ]
 
 AREA_TITLES = {
@@ -106,6 +107,11 @@ def digest_tree(directory: Path, *patterns: str) -> str:
     return digest.hexdigest()
 
 
+def suites_digest(suites: Path) -> str:
+    """The SHA-256 of what decides: the suites, and for Hallmark's own also the facts and code that they use."""
+    return digest_tree(SUITES.parent if suites.resolve() == SUITES else suites, "*.py", "*.yaml")
+
+
 def load_yaml(path: Path) -> tuple[Any, yaml.Node]:
     """A YAML file's value and its node tree, which knows the lines.
 
@@ -115,9 +121,12 @@ def load_yaml(path: Path) -> tuple[Any, yaml.Node]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise HallmarkError(f"cannot read the file: {error.strerror}", where=path) from None
+    # libyaml where PyYAML has it: the catalogue is read several times in every certification.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return yaml.safe_load(text), node or yaml.ScalarNode("tag:yaml.org,2002:null", "")
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node is not None else None
+        return value, node or yaml.ScalarNode("tag:yaml.org,2002:null", "")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)

@@ -41,6 +41,7 @@ def observe(
     suites: Path = SUITES,
     catalogue: Path = REQUIREMENTS,
     only: tuple[str, ...] = (),
+    test_seconds: float = 120,
 ) -> None:
     """Run the suites against one view of an image.
 
@@ -51,6 +52,7 @@ def observe(
     :param variant: the firmware of a booted view, ``bios`` or ``uefi``.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
+    :param test_seconds: the deadline of each single test.
     :raises HallmarkError: the image can't be read, or the catalogue is broken.
     """
     known = catalogues.load(catalogue)
@@ -64,7 +66,7 @@ def observe(
     argv = [sys.executable, "-m", "pytest", "-p", "certification.plugin", "-p", "no:cacheprovider"]
     argv += ["-c", str(_CONFIG), "--rootdir", str(suites), "-q", "--tb=short", "--durations=15"]
     argv += ["--hallmark-view", view, "--hallmark-image", str(image), "--hallmark-out", str(out)]
-    argv += ["--hallmark-catalogue", str(catalogue)]
+    argv += ["--hallmark-catalogue", str(catalogue), "--hallmark-test-seconds", str(test_seconds)]
     if ssh_config is not None:
         argv += ["--hallmark-ssh-config", str(ssh_config)]
     if variant is not None:
@@ -77,6 +79,8 @@ def observe(
     # The suites are read from the project, not from wherever the caller stands; bytecode would change their
     # digest directory under a running certification.
     env = {"PYTHONPATH": str(SUITES.parent.parent), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    # No plugin but ours: testinfra's own would make `host` the machine that runs the tests.
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     started = datetime.now(UTC)
     began = time.monotonic()
     trouble: str | None = None
@@ -140,7 +144,7 @@ def _record_trouble(
         before=before,
         after=identity(image),
         catalogue=known.digest,
-        suites=catalogues.digest_tree(suites, "*.py", "*.yaml"),
+        suites=catalogues.suites_digest(suites),
         started=started.isoformat(timespec="seconds"),
         seconds=round(seconds, 2),
     )

@@ -27,9 +27,10 @@ from certification.model import VIEWS, Check, Observation, Outcome, Requirement,
 from certification.views import open_view
 from certification.views.base import OpenView, identity
 
-__all__ = ["Session"]
+__all__ = ["TEST_SECONDS", "Session"]
 
-_TEST_SECONDS = 120
+#: Seconds that one test may take.
+TEST_SECONDS = 120.0
 _key = pytest.StashKey["Session"]()
 _checks_key = pytest.StashKey[Checks]()
 
@@ -66,7 +67,7 @@ class Session:
         self.started = datetime.now(UTC)
         self._began = time.monotonic()
         self._open: OpenView | None = None
-        self._failure: BaseException | None = None
+        self.failure: HallmarkError | None = None
         if not option("collectonly"):
             self.start()
 
@@ -84,7 +85,7 @@ class Session:
             self.subject = self._open.subject()
         except HallmarkError as error:
             self.problem(f"the {self.view} view could not be opened: {error}")
-            self._failure = error
+            self.failure = error
 
     @property
     def opened(self) -> OpenView:
@@ -93,7 +94,7 @@ class Session:
         :raises HallmarkError: it could not be opened.
         """
         if self._open is None:
-            raise self._failure or HallmarkError("the view is not open")
+            raise self.failure or HallmarkError("the view is not open")
         return self._open
 
     def problem(self, text: str) -> None:
@@ -158,7 +159,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hallmark-catalogue", default=str(catalogues.REQUIREMENTS), help="directory of requirements"
     )
     group.addoption("--hallmark-only", help="comma-separated requirement ids: look at these alone")
-    group.addoption("--hallmark-test-seconds", type=float, default=_TEST_SECONDS, help="deadline of one test")
+    group.addoption(
+        "--hallmark-test-seconds",
+        type=float,
+        default=TEST_SECONDS,
+        help="deadline of one test",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -167,6 +173,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if not config.getoption("hallmark_view"):
         return
+    if config.pluginmanager.hasplugin("pytest11.testinfra"):
+        # Its own `host` fixture would quietly look at the machine that runs the tests.
+        raise pytest.UsageError("testinfra's pytest plugin must not be loaded: add -p no:testinfra")
     for name in ("hallmark_image", "hallmark_out"):
         if not config.getoption(name):
             raise pytest.UsageError(f"--{name.replace('_', '-')} is required with --hallmark-view")
@@ -201,6 +210,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.append(("requirement", entry.id))
         kept.append(item)
     for entry in session.wanted():
+        if session.failure is not None:
+            # Even a test that would not look at the image must not pass now.
+            session.observation(entry.id, "error", str(session.failure))
+            kept = []
+            continue
         reason = entry.applies_to.excludes(session.subject) if session.subject is not None else None
         if reason is not None:
             session.observation(entry.id, "not-applicable", reason)
@@ -371,7 +385,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     for entry in run.wanted():
         if entry.id not in run.seen:
             run.observation(entry.id, "error", "the run ended without a verdict for this requirement")
-    run.finish(suites=catalogues.digest_tree(session.config.rootpath, "*.py", "*.yaml"))
+    run.finish(suites=catalogues.suites_digest(session.config.rootpath))
     if run.problems or any(item.outcome in ("fail", "error") for item in _read_back(run.out)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

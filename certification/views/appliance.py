@@ -40,6 +40,7 @@ class Appliance:
         self._image = image
         self._log = log_file
         self.mount_points: tuple[str, ...] = ()
+        self._closed = False
         if force_tcg:
             os.environ["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
         os.environ.setdefault("LIBGUESTFS_BACKEND", "direct")
@@ -82,13 +83,15 @@ class Appliance:
         # A file size limit in place of head(1): a flood ends the command instead of filling the appliance.
         # All in one call, because every call costs a tenth of a second under emulation.
         limited = f"ulimit -f {limit // 512}; exec timeout -k 5 {seconds:g} {command}"
+        # The shell's own word about a killed command would be taken for the answer: hence exec.
         script = (
-            f"({limited}) >{out} 2>{err} </dev/null; echo $?; gzip -1 -c {out} | base64 -w 0; echo; "
-            f"head -c 65536 {err} | base64 -w 0; rm -f {out} {err}"
+            f"exec 2>/dev/null; ({limited}) >{out} 2>{err} </dev/null; echo $?; "
+            f"gzip -1 -c {out} | base64 -w 0; echo; head -c 65536 {err} | base64 -w 0; rm -f {out} {err}"
         )
         with self._explained("a command in the appliance could not be run"):
             answer = self._guest.debug("sh", [script])
-        status, packed, errors = answer.split("\n")[:3]
+        # The daemon takes newlines off the end, so an empty third line may be missing.
+        status, packed, errors = [*answer.split("\n"), "", ""][:3]
         return int(status), gzip.decompress(base64.b64decode(packed)), base64.b64decode(errors)
 
     def bulk(self, command: str) -> bytes:
@@ -136,8 +139,10 @@ class Appliance:
 
     def close(self) -> None:
         """Stop the appliance; safe to call again."""
-        with suppress(RuntimeError):
-            self._guest.close()
+        if not self._closed:
+            self._closed = True
+            with suppress(RuntimeError):
+                self._guest.close()
 
     def _find_root(self, found: dict[str, str]) -> None:
         for device, kind in sorted(found.items()):

@@ -64,20 +64,24 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         # A guest's output may be anything; a verdict must come out all the same.
         return data.decode("utf-8", errors="replace")
 
-    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
-        """Run a shell command in the guest's root, with nothing of the guest running."""
+    def run(
+        self, command: str, *args: str, timeout: float = _COMMAND_SECONDS, **kwargs: Any
+    ) -> CommandResult:
+        """Run a shell command in the guest's root, with nothing of the guest running.
+
+        :param timeout: seconds.
+        :raises HallmarkError: it took longer, or printed too much.
+        """
         command = self.get_command(command, *args)
         began = time.monotonic()
         self._prepare_chroot()
         status, stdout, stderr = self._appliance.capture(
             f"chroot /sysroot /usr/bin/env -i {_ENVIRONMENT} /bin/sh -c {shlex.quote(command)}",
-            seconds=_COMMAND_SECONDS,
+            seconds=timeout,
             limit=_OUTPUT_LIMIT,
         )
         if status in (124, 137):
-            raise HallmarkError(
-                f"a command in the guest's root took longer than {_COMMAND_SECONDS} s: {command}"
-            )
+            raise HallmarkError(f"a command in the guest's root took longer than {timeout:g} s: {command}")
         if status == _XFSZ:
             raise HallmarkError(
                 f"a command in the guest's root printed more than {_OUTPUT_LIMIT} bytes: {command}"

@@ -56,14 +56,17 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def decode(self, data: bytes) -> str:
         return data.decode("utf-8", errors="replace")
 
-    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+    def run(
+        self, command: str, *args: str, timeout: float = _COMMAND_SECONDS, **kwargs: Any
+    ) -> CommandResult:
         """Run a shell command in the guest as root.
 
+        :param timeout: seconds.
         :raises HallmarkError: no answer in time, too much output, or the connection broke.
         """
         command = self.quote(command, *args)
         began = time.monotonic()
-        status, out, err = self._ssh(command, limit=_OUTPUT_LIMIT)
+        status, out, err = self._ssh(command, limit=_OUTPUT_LIMIT, timeout=timeout)
         result = self.result(status, command.encode(), out.read_bytes(), err.read_bytes())
         out.unlink()
         err.unlink()
@@ -141,7 +144,7 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         with suppress(CommandFailed):
             run(["ssh", "-F", self._config, "-O", "exit", SUBJECT], check=False, timeout=10)
 
-    def _ssh(self, command: str, *, limit: int) -> tuple[int, Path, Path]:
+    def _ssh(self, command: str, *, limit: int, timeout: float = _COMMAND_SECONDS) -> tuple[int, Path, Path]:
         self._count += 1
         out, err = self._work / f"out-{self._count}", self._work / f"err-{self._count}"
         remote = self.get_sudo_command(command, None)
@@ -153,11 +156,11 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
             completed = run(
                 [*limited, "ssh", "-F", self._config, "-o", "ConnectTimeout=20", SUBJECT, remote],
                 check=False,
-                timeout=_COMMAND_SECONDS,
+                timeout=timeout,
             )
         except CommandFailed:
             raise HallmarkError(
-                f"the guest did not finish a command within {_COMMAND_SECONDS} s", details=[command[:300]]
+                f"the guest did not finish a command within {timeout:g} s", details=[command[:300]]
             ) from None
         if completed.returncode < 0 or (out.exists() and out.stat().st_size >= limit):
             raise HallmarkError(f"the guest printed more than {limit} bytes", details=[command[:300]])

@@ -1,0 +1,259 @@
+"""Merging what the views saw: each row is a set of looks and the verdict or the problem that must come of
+it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import HallmarkError
+from certification import catalogue as catalogues
+from certification.judge import Judgement, expiry, judge
+from certification.model import Check, Observation, RunRecord, Subject, SupportEnd
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SAMPLE = Subject(id="hallmark-sample", version="9", families=frozenset({"rhel", "centos"}), like=True)
+CHECK = Check(what="x", expected="1", observed="2", ok=False)
+
+
+class Looks:
+    """Writes the records of looks as the plugin does."""
+
+    def __init__(self, root: Path, catalogue: Path, policies: Path) -> None:
+        self.root, self.policies = root, policies
+        self.catalogue = catalogues.load(catalogue)
+        self.paths: list[Path] = []
+
+    def look(
+        self,
+        view: Any,
+        outcomes: dict[str, Any],
+        *,
+        variant: str | None = None,
+        complete: bool = True,
+        support: tuple[SupportEnd, ...] = (),
+        **record: Any,
+    ) -> None:
+        directory = self.root / f"{view}-{variant}-{len(self.paths)}"
+        directory.mkdir(parents=True)
+        lines = [
+            Observation(
+                requirement=f"azure.{name}",
+                view=view,
+                variant=variant,
+                outcome=outcome,
+                message=f"{name} in {view}" if outcome != "pass" else "",
+                checks=(CHECK,) if outcome == "fail" else (),
+                supported_until=support,
+            ).model_dump_json()
+            for name, outcome in outcomes.items()
+        ]
+        (directory / "observations.jsonl").write_text("\n".join(lines) + "\n")
+        if complete:
+            fields = {
+                "view": view,
+                "variant": variant,
+                "subject": None if view == "format" else SAMPLE,
+                "before": "b",
+                "after": "b",
+                "catalogue": self.catalogue.digest,
+                "suites": "s",
+                "started": "now",
+                "seconds": 1,
+            }
+            (directory / "run.json").write_text(RunRecord(**{**fields, **record}).model_dump_json())
+        self.paths.append(directory / "observations.jsonl")
+
+    def good(self, **changes: Any) -> None:
+        """Four looks in which everything is as it should be, with ``changes`` to the format view."""
+        self.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass", **changes})
+        self.look("disk", {"one": "pass"})
+        self.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
+        self.look("booted", {"three": "pass", "four": "pass"}, variant="uefi")
+
+    def judge(self, waivers: str | None = None) -> Judgement:
+        file = None
+        if waivers is not None:
+            file = self.root / "waivers.yaml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(waivers)
+        return judge(
+            self.paths,
+            policies=["toy"],
+            waivers=file,
+            recipe="sample-9",
+            now=NOW,
+            catalogue=self.catalogue,
+            policy_directory=self.policies,
+        )
+
+
+@pytest.fixture
+def looks(tmp_path: Path, toy_catalogue: Path, toy_policies: Path) -> Looks:
+    return Looks(tmp_path / "looks", toy_catalogue, toy_policies)
+
+
+def kinds(judgement: Judgement) -> dict[str, str]:
+    return {verdict.requirement.id.removeprefix("azure."): verdict.kind for verdict in judgement.verdicts}
+
+
+def test_a_good_image_is_certified(looks: Looks) -> None:
+    looks.good()
+    judgement = looks.judge()
+    assert judgement.certified and judgement.reasons() == []
+    assert kinds(judgement) == {
+        "one": "pass",
+        "two": "pass",
+        "three": "pass",
+        "four": "pass",
+        "only-seven": "not-applicable",
+        "far-away": "not-provable-here",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "kind", "certified"),
+    [
+        ({"one": "fail"}, "one", "fail", False),
+        ({"two": "fail"}, "two", "fail", True),  # a `should`
+        ({"two": "error"}, "two", "error", False),
+        ({"one": "error"}, "one", "error", False),
+        ({"one": "not-applicable"}, "one", "pass", True),  # the disk view proved it
+        ({"two": "not-applicable"}, "two", "not-applicable", True),
+    ],
+)
+def test_the_worst_view_counts(
+    looks: Looks, changes: dict[str, Any], name: str, kind: str, certified: bool
+) -> None:
+    looks.good(**changes)
+    judgement = looks.judge()
+    assert kinds(judgement)[name] == kind
+    assert judgement.certified is certified
+    assert bool(judgement.reasons()) is not certified
+
+
+def test_disagreement_between_views_is_a_finding(looks: Looks) -> None:
+    looks.good(four="fail")
+    (verdict,) = [v for v in looks.judge().verdicts if v.requirement.id == "azure.four"]
+    assert verdict.kind == "fail"
+    assert "the views disagree: format failed, booted (bios), booted (uefi) passed" in verdict.message
+
+
+def test_a_missing_verdict_is_an_error(looks: Looks) -> None:
+    looks.look("format", {"two": "pass", "four": "pass", "only-seven": "pass"})
+    looks.look("disk", {"one": "pass"})
+    looks.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
+    judgement = looks.judge()
+    assert kinds(judgement)["one"] == "error"
+    assert any("azure.one (error): format: no verdict" in reason for reason in judgement.reasons())
+
+
+def test_a_view_that_nobody_looked_at_is_an_error(looks: Looks) -> None:
+    looks.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass"})
+    judgement = looks.judge()
+    assert kinds(judgement)["three"] == "error" and not judgement.certified
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"complete": False}, "ended early"),
+        ({"problems": ("a crash",)}, "format view: a crash"),
+        ({"after": "c"}, "changed while the format view looked at it"),
+        ({"before": "c", "after": "c"}, "did not look at the same file"),
+        ({"catalogue": "0" * 64}, "another catalogue"),
+        ({"suites": "t"}, "not tested by the same suites"),
+        ({"subject": SAMPLE.model_copy(update={"version": "8"})}, "saw different guests"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_defects_of_a_look_refuse_the_certificate(looks: Looks, change: dict[str, Any], problem: str) -> None:
+    looks.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass"}, **change)
+    looks.look("disk", {"one": "pass"})
+    looks.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
+    judgement = looks.judge()
+    assert any(problem in text for text in judgement.problems), judgement.problems
+    assert not judgement.certified
+
+
+def test_unknown_doubled_and_foreign_records_are_problems(looks: Looks) -> None:
+    looks.good()
+    looks.look(
+        "format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass", "unheard-of": "pass"}
+    )
+    text = looks.paths[0].read_text() + looks.paths[1].read_text()
+    looks.paths[0].write_text(text)
+    problems = "\n".join(looks.judge().problems)
+    assert "two records of the format view" in problems
+    assert "azure.unheard-of, which nobody knows" in problems
+    assert "a record of the disk view is among its own" in problems
+
+
+def test_no_looks_at_all(looks: Looks) -> None:
+    judgement = looks.judge()
+    assert not judgement.certified and "nobody looked at the image" in judgement.problems
+
+
+def test_a_garbled_record_is_an_error_with_its_place(looks: Looks) -> None:
+    looks.good()
+    looks.paths[1].write_text('{"requirement": ')
+    with pytest.raises(HallmarkError, match="can't be read"):
+        looks.judge()
+
+
+WAIVER = """
+  - requirement: azure.{name}
+    scope: {scope}
+    owner: Somebody
+    reason: It takes until spring to replace that part.
+    expires: {expires}
+"""
+
+
+@pytest.mark.parametrize(
+    ("waiver", "failing", "certified", "problem"),
+    [
+        (("one", "sample-9", "2026-11-22"), True, True, None),
+        (("one", "'*'", "2027-01-01"), True, True, None),
+        (("one", "sample-9", "2026-11-21"), True, False, "expired on 2026-11-21"),
+        (("one", "sample-9", "2027-01-01"), False, False, "waives nothing: the requirement does not fail"),
+        (("one", "rhel-9", "2027-01-01"), True, False, None),
+        (("unheard-of", "sample-9", "2027-01-01"), False, False, "the catalogue knows no such requirement"),
+        (("two", "sample-9", "2027-01-01"), False, False, "does not fail"),
+    ],
+)
+def test_waivers(
+    looks: Looks, waiver: tuple[str, str, str], failing: bool, certified: bool, problem: str | None
+) -> None:
+    looks.good(**({"one": "fail"} if failing else {}))
+    name, scope, expires = waiver
+    judgement = looks.judge("waivers:" + WAIVER.format(name=name, scope=scope, expires=expires))
+    assert judgement.certified is certified
+    assert (kinds(judgement)["one"] == "waived") is (failing and certified)
+    assert problem is None or any(problem in text for text in judgement.problems), judgement.problems
+
+
+def test_an_error_cannot_be_waived(looks: Looks) -> None:
+    looks.good(one="error")
+    judgement = looks.judge("waivers:" + WAIVER.format(name="one", scope="sample-9", expires="2027-01-01"))
+    assert kinds(judgement)["one"] == "error" and not judgement.certified
+
+
+def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) -> None:
+    today = date(2026, 11, 22)
+    ends = [("a runtime", date(2022, 12, 13)), ("a system", date(2026, 12, 24))]
+    support = tuple(SupportEnd(what=what, ends=day) for what, day in ends)
+    looks.look(
+        "format", {"one": "fail", "two": "pass", "four": "pass", "only-seven": "pass"}, support=support
+    )
+    looks.look("disk", {"one": "pass"})
+    looks.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
+    waiver = "waivers:" + WAIVER.format(name="one", scope="sample-9", expires="{}")
+    # What is over already does not count; the system's end does, and an earlier end of a waiver.
+    assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=90) == date(2026, 12, 24)
+    assert expiry(looks.judge(waiver.format("2026-12-01")), issued=today, days=90) == date(2026, 12, 1)
+    assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=10) == date(2026, 12, 2)
