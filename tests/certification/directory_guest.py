@@ -1,6 +1,7 @@
 """A guest in a directory of this machine: what suites and views ask of a disk, answered from local files.
 
-For tests only: a small made-up tree runs the real suites in milliseconds, an unpacked root filesystem in seconds.
+For tests only: a small made-up tree runs the real suites in milliseconds, an unpacked root filesystem in
+seconds.
 """
 
 from __future__ import annotations
@@ -32,10 +33,16 @@ class DirectoryAccess:
     """``certification.views.base.GuestAccess`` over the files below ``root``.
 
     :param owner: count the user who runs the test as root, as a test can't make files of root.
+    :param filler: add that many empty files to the listing, for suites that refuse to judge an empty image.
+    :param database: the directory of the rpm database; default: where the tree has it.
     """
 
-    def __init__(self, root: Path, *, owner: bool = True) -> None:
+    def __init__(
+        self, root: Path, *, owner: bool = True, filler: int = 0, database: Path | None = None
+    ) -> None:
         self.root = root
+        self._filler = filler
+        self._database = database or root / "var/lib/rpm"
         self._mine = (os.getuid(), os.getgid()) if owner else (0, 0)
         self._inventory: Inventory | None = None
 
@@ -47,6 +54,9 @@ class DirectoryAccess:
                     path = Path(directory) / name
                     guest_path = "/" + path.relative_to(self.root).as_posix()
                     entries[guest_path] = self._entry(guest_path, path)
+            for number in range(self._filler):
+                path = f"/usr/lib/filler-{number}"
+                entries[path] = Entry(path, "f", 0o644, 0, 0, 0, 0.0, 0)
             self._inventory = Inventory(entries)
         return self._inventory
 
@@ -89,9 +99,9 @@ class DirectoryAccess:
         return self.inventory().glob(pattern)
 
     def rpmdb(self) -> Path:
-        return self.root / "var/lib/rpm"
+        return self._database
 
 
-def directory_guest(root: Path, *, booted: bool = False, run: Any = None, image: Any = None) -> Guest:
-    """A guest over ``root``; ``run(command, *args)`` answers commands, ``image()`` gives the bytes of a disk."""
-    return Guest(SimpleNamespace(backend=DirectoryAccess(root), run=run), booted=booted, image=image)
+def directory_guest(root: Path, **options: Any) -> Guest:
+    """A guest over ``root``; ``options`` are those of ``DirectoryAccess``."""
+    return Guest(SimpleNamespace(backend=DirectoryAccess(root, **options)), booted=False)

@@ -1,5 +1,6 @@
 """Readers of guest files, each with good and bad samples."""
 
+# ruff: noqa: E501 - samples of guest files, one a line
 from __future__ import annotations
 
 import gzip
@@ -101,7 +102,9 @@ def test_sshd_takes_the_first_value_and_reads_includes_in_place() -> None:
 
 def test_sshd_keeps_match_blocks_apart() -> None:
     found = config(
-        {"/etc/ssh/sshd_config": "Match User build\n PasswordAuthentication yes\nMatch all\nPasswordAuthentication no\n"}
+        {
+            "/etc/ssh/sshd_config": "Match User build\n PasswordAuthentication yes\nMatch all\nPasswordAuthentication no\n"
+        }
     )
     assert found.get("passwordauthentication") == "no"
     assert found.matched == (("passwordauthentication", "yes", "/etc/ssh/sshd_config"),)
@@ -117,7 +120,10 @@ def test_sshd_without_a_file_or_with_a_circle() -> None:
 def test_cloud_config_merges_in_order() -> None:
     found = cloudinit.merge(
         [
-            ("cloud.cfg", "datasource_list: [NoCloud, Azure]\ndatasource: {Azure: {a: 1}}\ncloud_init_modules:\n - growpart\n"),
+            (
+                "cloud.cfg",
+                "datasource_list: [NoCloud, Azure]\ndatasource: {Azure: {a: 1}}\ncloud_init_modules:\n - growpart\n",
+            ),
             ("91.cfg", "datasource_list: [ Azure ]\ndatasource: {Azure: {apply_network_config: false}}\n"),
         ]
     )
@@ -131,7 +137,11 @@ def test_cloud_config_names_what_it_cannot_read() -> None:
     found = cloudinit.merge([("a.cfg", "x: ["), ("b.cfg", "- a list"), ("c.cfg", ""), ("d.cfg", "y: 1")])
     assert [problem.split(":")[0] for problem in found.problems] == ["a.cfg", "b.cfg"]
     assert found.get("y") == 1
-    assert cloudinit.module_names(["growpart", ["disk-setup", "always"], 3]) == ["growpart", "disk_setup", "3"]
+    assert cloudinit.module_names(["growpart", ["disk-setup", "always"], 3]) == [
+        "growpart",
+        "disk_setup",
+        "3",
+    ]
 
 
 def test_loader_entry_with_grub_variables() -> None:
@@ -155,7 +165,10 @@ def test_static_grub_entries() -> None:
         'menuentry "Two" {\n linuxefi /vmlinuz-2\n}\nmenuentry "Setup" {\n fwsetup\n}\n',
         origin="grub.cfg",
     )
-    assert [(entry.title, entry.arguments) for entry in found] == [("One", ("root=UUID=1", "ro", "quiet")), ("Two", ())]
+    assert [(entry.title, entry.arguments) for entry in found] == [
+        ("One", ("root=UUID=1", "ro", "quiet")),
+        ("Two", ()),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +190,13 @@ def test_accounts_and_tables() -> None:
     with pytest.raises(ValueError, match="5 fields"):
         text.passwd("root:x:0:0:root")
     assert text.shadow("root:!locked::0\nx::\ny") == {"root": "!locked", "x": "", "y": ""}
-    assert text.fstab("UUID=1 / ext4\n# c\nLABEL=a\\040b /mnt xfs defaults,nofail 0 0")[1].source == "LABEL=a b"
-    assert text.key_values("ResourceDisk.Format=n   # never\n#A=1\nA = 2\n") == {"ResourceDisk.Format": "n", "A": "2"}
+    assert (
+        text.fstab("UUID=1 / ext4\n# c\nLABEL=a\\040b /mnt xfs defaults,nofail 0 0")[1].source == "LABEL=a b"
+    )
+    assert text.key_values("ResourceDisk.Format=n   # never\n#A=1\nA = 2\n") == {
+        "ResourceDisk.Format": "n",
+        "A": "2",
+    }
     assert text.assignments("GRUB_X=\"a b\"\nexport LANG='C'\n") == {"GRUB_X": "a b", "LANG": "C"}
     assert text.ini("[a]\nBase = 1\nempty\n")["a"] == {"Base": "1", "empty": ""}
     with pytest.raises(ValueError, match="no section"):
@@ -189,10 +207,14 @@ def tree(files: dict[str, str | None], links: dict[str, str]) -> units.Unit:
     """A unit of a made-up tree: ``files`` by path with content, ``links`` with their targets."""
 
     def glob(pattern: str) -> list[str]:
-        return sorted(name for name in {**files, **links} if Path(name).match(pattern) and name.count("/") == pattern.count("/"))
+        return sorted(
+            name
+            for name in {**files, **links}
+            if Path(name).match(pattern) and name.count("/") == pattern.count("/")
+        )
 
     def link(path: str) -> str | None:
-        return links[path] if path in links else "" if path in files else None
+        return links.get(path, "" if path in files else None)
 
     return units.look_up("a.service", glob=glob, link=link, read=files.get)
 
@@ -209,7 +231,12 @@ INSTALLABLE = {VENDOR: "[Install]\nWantedBy=multi-user.target\n"}
         (INSTALLABLE, {"/etc/systemd/system/multi-user.target.wants/a.service": VENDOR}, "enabled", True),
         (INSTALLABLE, {"/etc/systemd/system/b.service": VENDOR}, "enabled", True),
         (INSTALLABLE, {"/etc/systemd/system/a.service": "/dev/null"}, "masked", False),
-        (INSTALLABLE, {"/usr/lib/systemd/system/sysinit.target.wants/a.service": "../a.service"}, "static", True),
+        (
+            INSTALLABLE,
+            {"/usr/lib/systemd/system/sysinit.target.wants/a.service": "../a.service"},
+            "static",
+            True,
+        ),
         ({VENDOR: "[Unit]\n"}, {}, "static", False),
         ({**INSTALLABLE, "/etc/systemd/system/a.service": ""}, {}, "masked", False),
         ({}, {"/etc/systemd/system/multi-user.target.wants/a.service": VENDOR}, "missing", False),
@@ -238,7 +265,11 @@ def test_labels() -> None:
     assert rules.expected("/usr/lib/x", "f") == "system_u:object_r:lib_t:s0"
     assert rules.expected("/usr/share/x", "f") == "system_u:object_r:usr_t:s0"
     assert rules.expected("/tmp/x", "f") is None
-    labels = {"/etc/shadow": ("f", "system_u:object_r:etc_t:s0"), "/etc/x": ("f", "u:r:etc_t:s0"), "/tmp/x": ("f", "u:r:z_t:s0")}
+    labels = {
+        "/etc/shadow": ("f", "system_u:object_r:etc_t:s0"),
+        "/etc/x": ("f", "u:r:etc_t:s0"),
+        "/tmp/x": ("f", "u:r:z_t:s0"),
+    }
     assert [path for path, _label, _wanted in rules.mismatches(labels)] == ["/etc/shadow"]
     assert rules.mismatches(labels, customizable=frozenset({"etc_t"})) == []
     with pytest.raises(ValueError, match="no labelling rule"):

@@ -1,0 +1,105 @@
+"""Facts per release: windows, unknown distributions, ends of support; and the managed test program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import dotnetcore2
+import pytest
+
+from builder.errors import HallmarkError
+from certification import testkit
+from certification.expectations import Facts
+
+
+@pytest.mark.parametrize(
+    ("os_id", "version", "line"),
+    [
+        ("hallmark-sample", "9", "6.1."),
+        ("rhel", "9.6", "5.14.0-"),
+        ("rhel", "10.1", "6.12.0-"),
+        ("centos", "7", "3.10.0-"),
+    ],
+)
+def test_kernel_lines(os_id: str, version: str, line: str) -> None:
+    assert [row["version"] for row in Facts(os_id=os_id, version=version).kernels] == [line]
+
+
+@pytest.mark.parametrize(
+    ("version", "nvme", "forbidden_names"),
+    [("9.5", [], []), ("9.6", ["x"], []), ("9.8", [], []), ("10.1", ["x"], ["x"])],
+)
+def test_windows(version: str, nvme: list[str], forbidden_names: list[str]) -> None:
+    facts = Facts(os_id="rhel", version=version)
+    assert bool(facts.arguments("required", "azure.cmdline-nvme-timeout")) is bool(nvme)
+    assert bool(facts.arguments("forbidden", "azure.cmdline-net-ifnames")) is bool(forbidden_names)
+
+
+def test_arguments_of_another_machine() -> None:
+    assert "rootdelay=300" in Facts(os_id="rhel", version="9.4").required_arguments
+    assert "rootdelay=300" not in Facts(os_id="rhel", version="9.4", machine="aarch64").required_arguments
+    assert Facts(os_id="rhel", version="9.4", machine="aarch64").console == "ttyAMA0"
+
+
+def test_keys_and_vendors() -> None:
+    assert Facts(os_id="rhel", version="9").key_ids == ["199e2f91fd431d51"]
+    assert Facts(os_id="centos", version="9").key_ids == ["05b555b38483c65d"]
+    assert Facts(os_id="hallmark-sample", version="9").vendors == ["Hallmark sample distribution"]
+
+
+def test_the_last_day_still_counts() -> None:
+    support = Facts(os_id="centos", version="9").os_support
+    assert support is not None
+    assert not support.over(date(2027, 5, 31))
+    assert support.over(date(2027, 6, 1))
+    runtime = Facts(os_id="rhel", version="9").dotnet_support("3.1")
+    assert runtime is not None
+    assert runtime.over(date(2022, 12, 14))
+    assert Facts(os_id="rhel", version="9").dotnet_support("99.0") is None
+
+
+def test_an_unknown_distribution_is_an_error() -> None:
+    with pytest.raises(HallmarkError, match="nothing is known about the distribution 'arch'"):
+        Facts(os_id="arch", version="1")
+    with pytest.raises(HallmarkError, match="is no version"):
+        Facts(os_id="rhel", version="nine").kernels  # noqa: B018 - the property is what is tested
+
+
+def test_reasons_for_differences() -> None:
+    facts = Facts(os_id="rhel", version="9")
+    assert facts.may_differ("/etc/fstab")
+    assert facts.may_differ("/etc/yum.repos.d/x.repo")
+    assert facts.may_differ("/usr/bin/bash") is None
+    assert facts.may_differ("/etc/fstab.d") is None
+
+
+def test_the_managed_program_runs_and_computes(tmp_path: Path) -> None:
+    kit = testkit.build(tmp_path)
+    assert testkit.build(tmp_path) == kit
+    runtime = Path(dotnetcore2.__file__).parent / "bin"
+    version = next((runtime / "shared/Microsoft.NETCore.App").iterdir()).name
+    (kit.assembly.parent / "Probe.runtimeconfig.json").write_text(testkit.runtime_config(version=version))
+    arguments = [3, 14, -15, 92]
+    done = subprocess.run(
+        [runtime / "dotnet", kit.assembly, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert done.returncode == 0, done.stderr
+    assert {key: printed[key] for key in testkit.expected_output(arguments)} == testkit.expected_output(
+        arguments
+    )
+    assert testkit.expected_output([3, 14, -15, 91]) != testkit.expected_output(arguments)
+
+
+def test_globalization_is_left_out_for_3_1_only() -> None:
+    def options(version: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(testkit.runtime_config(version=version))["runtimeOptions"][
+            "configProperties"
+        ]
+        return found
+
+    assert options("3.1.23") == {"System.Globalization.Invariant": True}
+    assert options("8.0.1") == {}
