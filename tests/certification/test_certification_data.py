@@ -113,8 +113,10 @@ def test_unknown_and_no_policy(toy_catalogue: Path, toy_policies: Path) -> None:
         policy.select([], catalogue=catalogue, directory=toy_policies)
 
 
-ENTRY = "- {id: azure.x, title: t, severity: must, area: azure, views: [disk], "
+ENTRY = (
+    "- {id: azure.x, title: t, severity: must, area: azure, views: [disk], "
     "rationale: r, remedy: m, source: [s]"
+)
 
 
 @pytest.mark.parametrize(
