@@ -169,7 +169,8 @@ def _disks(guest: Guest) -> Sequence[str]:
 
 
 def _network(guest: Guest) -> str:
-    parts = ["user,id=net,restrict=on"]
+    # QEMU announces an IPv6 router even when nothing can be reached through it.
+    parts = ["user,id=net,restrict=on,ipv6=off"]
     if guest.network:
         parts.append(guest.network)
     parts.append(f"hostfwd=tcp:127.0.0.1:{guest.ssh_port}-:22")

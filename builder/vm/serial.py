@@ -60,9 +60,14 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "GRUB stopped at its prompt",
         "GRUB did not find its configuration or the kernel: compare the filesystem UUIDs with grub.cfg",
     ),
+    (
+        re.compile(r"\[FAILED\] Failed to start (?:sshd|ssh)\.s"),
+        "the guest's ssh server did not start",
+        "its configuration, its host keys or a security policy: look for `avc: denied` in the serial log",
+    ),
 )
-# An emulated timer stands still while a busy host runs something else; Linux then panics before it has touched
-# any disk. That says nothing about the image: the guest is started again.
+# An emulated timer stands still while a busy host runs something else; Linux then panics before it touched a
+# disk. That says nothing about the image: the guest is started again.
 _TIMER = re.compile(r"(?<!end )Kernel panic - not syncing: IO-APIC \+ timer")
 _KERNEL = re.compile(r"Linux version \d")
 _LOGIN = re.compile(r"^\S+ login: ?", re.MULTILINE)

@@ -70,7 +70,7 @@ def test_the_guest_network_is_closed_but_for_ssh_and_the_named_forwards() -> Non
     argv = qemu.arguments(guest(network=azure.USER_NETWORK, forwards=("tcp:168.63.129.16:80-cmd:x",)))
     (network,) = after(argv, "-netdev")
     options = network.split(",")
-    assert "restrict=on" in options
+    assert "restrict=on" in options and "ipv6=off" in options
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in options
     assert "guestfwd=tcp:168.63.129.16:80-cmd:x" in options
     assert sum(option.startswith(("hostfwd=", "guestfwd=")) for option in options) == 2
