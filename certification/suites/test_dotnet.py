@@ -208,12 +208,7 @@ def test_support(guest: Guest, facts: Facts, today: date, check: Checks) -> None
                 ok=False,
             )
             continue
-        check.true(
-            f"support of .NET {runtime.channel} on {today}",
-            observed=not support.over(today),
-            expected=f"until {support.ends}",
-            otherwise=f"ended on {support.ends}",
-        )
+        check.supported_until(support.what, ends=support.ends, today=today)
 
 
 @requirement("dotnet.os-supported")

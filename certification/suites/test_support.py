@@ -25,12 +25,7 @@ def test_lifecycle(facts: Facts, today: date, check: Checks) -> None:
             ok=False,
         )
         return
-    check.true(
-        f"support of {support.what} on {today}",
-        observed=not support.over(today),
-        expected=f"until {support.ends}",
-        otherwise=f"ended on {support.ends} {support.note}".strip(),
-    )
+    check.supported_until(support.what, ends=support.ends, today=today)
 
 
 @requirement("support.no-failed-units")

@@ -104,7 +104,7 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a shell pattern."""
         out = self.run(
-            f'for f in {pattern}; do if [ -e "$f" ] || [ -L "$f" ]; then printf "%%s\\n" "$f"; fi; done'
+            f'for f in {pattern}; do if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\\n" "$f"; fi; done'
         )
         return sorted(out.stdout.splitlines())
 
