@@ -1,4 +1,4 @@
-"""Debian packages through apt, with a state of its own: the host's package database is neither used nor touched."""
+"""Debian packages through apt, with a state of its own: the host's package database is not touched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from builder.run import find_program, run
 
 __all__ = ["Apt", "DebFile"]
 
-_URI = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
+_URI = re.compile(
+    r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE
+)
 _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 _TIMEOUT = 900.0
 _CONFIGURATION = """\
@@ -64,11 +66,15 @@ class Apt:
     ) -> None:
         find_program(
             "apt-get",
-            hint="make the sample distribution on Debian or Ubuntu (or in a Debian container with the same cache)",
+            hint="make the sample distribution on Debian (or in a Debian container with the same cache)",
         )
         self.root = root.resolve()
         self.archives = self.root / "cache" / "archives"
-        for directory in (self.root / "state" / "lists" / "partial", self.archives / "partial", self.root / "log"):
+        for directory in (
+            self.root / "state" / "lists" / "partial",
+            self.archives / "partial",
+            self.root / "log",
+        ):
             directory.mkdir(parents=True, exist_ok=True)
         (self.root / "status").write_text("")
         lines = list(sources) if sources is not None else host_sources(release)
@@ -91,7 +97,9 @@ class Apt:
         # apt leaves out what it has fetched already, so it is shown an archive directory without anything.
         nothing = self.root / "cache" / "empty"
         (nothing / "partial").mkdir(parents=True, exist_ok=True)
-        result = self._run("--option", f"Dir::Cache::archives={nothing}", "--yes", "--print-uris", "install", *names)
+        result = self._run(
+            "--option", f"Dir::Cache::archives={nothing}", "--yes", "--print-uris", "install", *names
+        )
         files = [
             DebFile(match["file"], int(match["size"]), match["sha256"]) for match in _URI.finditer(result)
         ]
@@ -100,7 +108,7 @@ class Apt:
         return files
 
     def download(self, names: Sequence[str]) -> None:
-        """Fetch what :meth:`resolve` gives; what is there already is not fetched again. apt checks the digests."""
+        """Fetch what :meth:`resolve` gives and isn't there yet; apt checks the digests."""
         self._run("--yes", "--download-only", "install", *names)
 
     def _run(self, *arguments: str) -> str:
@@ -117,7 +125,7 @@ class Apt:
 def host_sources(release: str, *, paths: Sequence[Path] = _HOST_SOURCES) -> list[str]:
     """The host's apt sources for one release of Debian, as one-line entries (sources.list(5)).
 
-    Sources of other suites (third-party repositories) are left out, so that the result is the same everywhere.
+    Sources of other suites (third-party repositories) are left out, so the result is the same everywhere.
     """
     files: list[Path] = []
     for path in paths:
@@ -146,7 +154,9 @@ def _is_suite(suite: str, release: str) -> bool:
 def _one_line(text: str, release: str) -> list[str]:
     result = []
     for line in text.splitlines():
-        match = re.match(r"^\s*deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<rest>.*)$", line)
+        match = re.match(
+            r"^\s*deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<rest>.*)$", line
+        )
         if match and _is_suite(match["suite"], release) and "main" in match["rest"].split():
             options = f"[{match['options'].strip()}] " if match["options"] else ""
             result.append(f"deb {options}{match['uri']} {match['suite']} main")
@@ -157,12 +167,14 @@ def _deb822(text: str, release: str) -> list[str]:
     result = []
     for stanza in re.split(r"\n\s*\n", text):
         fields = _fields(stanza)
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false"):
+        if "deb" not in fields.get("types", "").split():
+            continue
+        if fields.get("enabled", "yes").lower() in ("no", "false"):
             continue
         if "main" not in fields.get("components", "").split():
             continue
         signed = fields.get("signed-by", "")
-        # An armoured key in the stanza itself can't be said on one line; Debian's keyring is then the default.
+        # A key in the stanza itself can't be said on one line; Debian's keyrings are then the default.
         options = f"[signed-by={signed}] " if signed.startswith("/") and " " not in signed else ""
         result += [
             f"deb {options}{uri} {suite} main"
@@ -191,21 +203,29 @@ def _fields(stanza: str) -> Mapping[str, str]:
 def _explain(error: CommandFailed, sources: Path) -> HallmarkError:
     output = error.output
     log.debug(f"failed: {shlex.join(error.argv)}")
-    details = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))][-8:] or error.details
+    lines = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))]
+    details = lines[-8:] or error.details
     if re.search(r"Unable to locate package|has no installation candidate", output):
         return HallmarkError(
-            "the Debian release has no such package", details=details, hint="correct images/sample-distribution/debs.yaml"
+            "the Debian release has no such package",
+            details=details,
+            hint="correct images/sample-distribution/debs.yaml",
         )
-    if re.search(r"Failed to fetch|Could not (resolve|connect)|Temporary failure|Unable to fetch|no longer", output):
+    if re.search(
+        r"Failed to fetch|Could not (resolve|connect)|Temporary failure|Unable to fetch|no longer", output
+    ):
         return HallmarkError(
             "the Debian package registry can't be reached",
             where=sources,
             why="the sample distribution is made from Debian packages; those fetched before are kept",
-            hint="check the network, the proxy and the host's apt sources (`apt-get update` must work), then run again",
+            hint="check the network, the proxy and the host's apt sources (`apt-get update` must work)",
             details=details,
         )
     if "No space left" in output:
         return HallmarkError(
-            "the disk is full", where=sources.parent, hint="the package cache needs about 2 GB", details=details
+            "the disk is full",
+            where=sources.parent,
+            hint="the package cache needs about 2 GB",
+            details=details,
         )
     return error

@@ -1,7 +1,8 @@
 """Python byte code for packaged modules.
 
-Debian compiles when it installs; RPM packages carry the result, so that it is verified like any file. The pycs
-are of the kind that is never checked against the source (PEP 552), which needs no times and is deterministic.
+Debian compiles when it installs; RPM packages carry the result, so that it is verified like any file. The
+pycs are of the kind that is never checked against the source (PEP 552), which needs no times and is
+deterministic.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ Content = dict[str, Entry]
 def apply_change(content: Content, change: Change, *, package: str, definition: Definition) -> None:
     """Drop, move, copy, concatenate, overlay, edit, link and set modes, in this order, in place.
 
-    :raises HallmarkError: a rule finds nothing to act on: the Debian package has changed, and the data must follow.
+    :raises HallmarkError: a rule finds nothing to act on: the Debian package has changed, and the data must
+    follow.
     """
     where = definition.root / "changes" / f"{package}.yaml"
     for pattern in change.drop:
@@ -67,7 +68,7 @@ def apply_change(content: Content, change: Change, *, package: str, definition: 
 
 
 def finish(content: Content, *, package: str, definition: Definition) -> tuple[Entry, ...]:
-    """The entries in order, with the directories that only this package needs, without those of ``filesystem``."""
+    """The entries in order, with the directories that this package needs and ``filesystem`` doesn't own."""
     result: Content = {}
     for path, entry in content.items():
         for parent in parents(path):

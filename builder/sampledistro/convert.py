@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from builder.sampledistro.bytecode import MODULE_TREES, compile_modules
 from builder.sampledistro.content import Content, apply_change, finish
@@ -13,7 +13,7 @@ from builder.sampledistro.paths import PathRules, merge_usr, relocate_target
 from builder.sampledistro.rpm import Dependency, Entry, FileTrigger, PackageSpec, Scripts
 from builder.sampledistro.translate import Version, dependencies, provides
 
-__all__ = ["convert", "handmade"]
+__all__ = ["control_requires", "convert", "handmade"]
 
 _COPYRIGHT = re.compile(r"^/usr/share/doc/[^/]+/copyright$")
 _KERNEL = re.compile(r"^linux-image-(\d.*)$")
@@ -36,10 +36,9 @@ def convert(deb: Deb, *, definition: Definition, available: Collection[str]) -> 
 
     evr = f"{version.epoch}:{version.version}-{release}" if version.epoch else f"{version.version}-{release}"
     summary, _, long_text = control.get("Description", name).partition("\n")
-    fields = ", ".join(filter(None, (control.get("Pre-Depends", ""), control.get("Depends", ""))))
     requires = [
         dependency
-        for dependency in dependencies(fields, names=definition.names, available=available)
+        for dependency in control_requires(control, definition=definition, available=available)
         if dependency.name not in (name, *change.drop_requires)
     ]
     offers = provides(control.get("Provides", ""))
@@ -88,7 +87,17 @@ def convert(deb: Deb, *, definition: Definition, available: Collection[str]) -> 
     return [main, *specs]
 
 
-def handmade(package: Handmade, *, name: str, definition: Definition, extra: Content | None = None) -> PackageSpec:
+def control_requires(
+    control: Mapping[str, str], *, definition: Definition, available: Collection[str]
+) -> list[Dependency]:
+    """What a Debian package requires, translated; see :func:`builder.sampledistro.translate.dependencies`."""
+    fields = ", ".join(filter(None, (control.get("Pre-Depends", ""), control.get("Depends", ""))))
+    return dependencies(fields, names=definition.names, available=available)
+
+
+def handmade(
+    package: Handmade, *, name: str, definition: Definition, extra: Content | None = None
+) -> PackageSpec:
     """A package that exists only here. ``extra``: content that is made at run time."""
     content: Content = dict(extra or {})
     apply_change(content, package, package=name, definition=definition)

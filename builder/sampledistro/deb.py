@@ -1,4 +1,4 @@
-"""Reading Debian packages: an ar(5) archive of ``debian-binary``, ``control.tar.*`` and ``data.tar.*`` (deb(5))."""
+"""Reading Debian packages (deb(5)): ar(5) archives of ``control.tar.*`` and ``data.tar.*``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = ["Deb", "Member", "parse_control", "read", "read_control"]
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
+_MANDATORY = ("Package", "Version", "Architecture")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Deb:
     data: bytes
 
     def members(self) -> Iterator[Member]:
-        """Every path, in the order of the archive. Devices and the like don't occur in Debian and are an error."""
+        """Every path, in the archive's order. Devices and the like don't occur in Debian: an error."""
         try:
             with tarfile.open(fileobj=io.BytesIO(self.data), mode="r:") as archive:
                 for info in archive:
@@ -65,7 +66,9 @@ class Deb:
             kind, target = "hardlink", "/" + info.linkname.removeprefix("./").strip("/")
         else:
             raise HallmarkError(f"{path} is neither a file, a directory nor a link", where=self.path)
-        return Member(path, kind, info.mode & 0o7777, info.uname or "root", info.gname or "root", content, target)
+        return Member(
+            path, kind, info.mode & 0o7777, info.uname or "root", info.gname or "root", content, target
+        )
 
 
 def read(path: Path) -> Deb:
@@ -101,7 +104,10 @@ def _control(control_tar: bytes, path: Path) -> dict[str, str]:
         for info in archive:
             if info.name.removeprefix("./") == "control":
                 stream = archive.extractfile(info)
-                return parse_control(stream.read().decode() if stream else "")
+                control = parse_control(stream.read().decode() if stream else "")
+                if missing := [field for field in _MANDATORY if field not in control]:
+                    raise HallmarkError(f"the package's control file has no {', '.join(missing)}", where=path)
+                return control
     raise HallmarkError("the package has no control file", where=path)
 
 

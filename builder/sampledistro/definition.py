@@ -1,4 +1,4 @@
-"""The data in ``images/sample-distribution/``: which packages, how they are called, what is changed in them."""
+"""The data in ``images/sample-distribution/``: which packages, their names, and what is changed in them."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ class Part(_Model):
 class Change(_Model):
     """What is added to, removed from or changed in a package. Paths are those of the result.
 
-    The keys of ``move`` and ``copy`` and the values of ``concatenate`` are regular expressions for whole paths.
-    Files to add or replace lie in ``overlays/<package>/`` and are no part of the YAML.
+    The keys of ``move`` and ``copy`` and the values of ``concatenate`` are regular expressions for whole
+    paths. Files to add or replace lie in ``overlays/<package>/`` and are no part of the YAML.
     """
 
     summary: str | None = None
@@ -191,11 +191,10 @@ class Definition(_Model):
         return result
 
     def common_digest(self) -> str:
-        """Of what bears on every package."""
+        """Of what bears on every package; names do through its own name and dependencies only."""
         return digest_json(
             [
                 self.identity.model_dump(),
-                self.name_tables.model_dump(),
                 self.path_tables.model_dump(),
                 sorted(self.owned_directories),
             ]
@@ -204,7 +203,9 @@ class Definition(_Model):
     def package_digest(self, package: str) -> str:
         """Of what bears on one package only."""
         change = self.handmade.get(package) or self.changes.get(package)
-        overlay = {name: (kind, mode, data.hex()) for name, (kind, mode, data) in self.overlay(package).items()}
+        overlay = {
+            name: (kind, mode, data.hex()) for name, (kind, mode, data) in self.overlay(package).items()
+        }
         return digest_json([change.model_dump() if change else None, overlay])
 
 
@@ -255,4 +256,6 @@ def _parse(path: Path, model: type[_M]) -> _M:
         raise HallmarkError(f"not valid YAML: {error}", where=path) from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise HallmarkError("the data of the sample distribution is wrong", where=path, details=lines) from None
+        raise HallmarkError(
+            "the data of the sample distribution is wrong", where=path, details=lines
+        ) from None

@@ -1,4 +1,5 @@
-"""The .NET runtime: Microsoft's files as the PyPI wheel ``dotnetcore2`` carries them, in Enterprise Linux places.
+"""The .NET runtime: Microsoft's files as the PyPI wheel ``dotnetcore2`` carries them, in Enterprise Linux
+places.
 
 The only runtime in the language registries is 3.1, whose support ended on 2022-12-13; certification says so.
 """
@@ -40,14 +41,14 @@ def fetch(directory: Path) -> Path:
     with log.step("fetch the .NET runtime"):
         try:
             run(
-                [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, _REQUIREMENT],
+                [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", directory, _REQUIREMENT],
                 timeout=600,
             )
         except CommandFailed as error:
             raise HallmarkError(
                 "cannot fetch the .NET runtime (dotnetcore2) from the Python package registry",
                 why="the sample distribution's dotnet packages are made from it",
-                hint="check the network and pip's configuration (`pip download dotnetcore2` must work), then run again",
+                hint="check the network and pip's configuration (`pip download dotnetcore2` must work)",
                 details=error.details,
             ) from None
     found = sorted(directory.glob("dotnetcore2-*.whl"))

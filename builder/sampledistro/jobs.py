@@ -18,7 +18,7 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.run import die_with_parent
 from builder.sampledistro import deb, dotnet
-from builder.sampledistro.convert import convert, handmade
+from builder.sampledistro.convert import control_requires, convert, handmade
 from builder.sampledistro.definition import Definition, load
 from builder.sampledistro.rpm import write
 from builder.sampledistro.translate import parse_relation
@@ -53,7 +53,17 @@ def converter_digest() -> str:
     """Of the code that a converted package depends on."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for name in ("bytecode", "content", "convert", "deb", "definition", "dotnet", "paths", "rpm", "translate"):
+    for name in (
+        "bytecode",
+        "content",
+        "convert",
+        "deb",
+        "definition",
+        "dotnet",
+        "paths",
+        "rpm",
+        "translate",
+    ):
         digest.update((here / f"{name}.py").read_bytes())
     digest.update(importlib.metadata.version("rpm-rs").encode())
     return digest.hexdigest()
@@ -67,16 +77,22 @@ def convert_all(jobs: Sequence[Job], *, root: Path, definition: Definition) -> l
     controls = {job.source: deb.read_control(job.source) for job in jobs if job.kind == "deb" and job.source}
     available = available_names(controls.values(), definition)
     context = _Context(root, frozenset(available))
-    general = digest_json([converter_digest(), definition.common_digest(), sorted(available)])
+    general = digest_json([converter_digest(), definition.common_digest()])
     wanted: dict[Path, Job] = {}
     for job in jobs:
-        name = job.name
+        name, requires = job.name, []
         if job.kind == "deb" and job.source:
-            package = controls[job.source]["Package"]
-            if definition.names.drops(package):
+            control = controls[job.source]
+            if definition.names.drops(control["Package"]):
                 continue
-            name = definition.names.rpm(package)
-        key = digest_json([general, job.kind, name, job.sha256, definition.package_digest(name)])[:32]
+            name = definition.names.rpm(control["Package"])
+            # Instead of the tables: a package is made again only when a change of them reaches it.
+            requires = [
+                str(item) for item in control_requires(control, definition=definition, available=available)
+            ]
+        key = digest_json([general, job.kind, name, job.sha256, requires, definition.package_digest(name)])[
+            :32
+        ]
         wanted[root / "converted" / key] = job
     missing = {target: job for target, job in wanted.items() if not target.is_dir()}
     _check_changes(controls.values(), definition)
@@ -103,7 +119,7 @@ def _check_changes(controls: Collection[dict[str, str]], definition: Definition)
         name = control["Package"]
         if name in names and definition.names.rpm(name) != name and not definition.names.drops(name):
             raise HallmarkError(
-                f"another package is renamed to {name}, which is the Debian name of {definition.names.rpm(name)}",
+                f"another package is renamed to {name}, the Debian name of {definition.names.rpm(name)}",
                 where=definition.root / "names.yaml",
                 why="dependencies on that name would be satisfied by either",
                 hint="choose another name",
@@ -165,7 +181,7 @@ class _Failure:
 
 
 def _start_worker(root: Path) -> None:
-    global _definition  # noqa: PLW0603 - a worker's own copy, read once instead of once a job
+    global _definition
     die_with_parent()
     _definition = load(root)
 
@@ -178,7 +194,9 @@ def _work(target: Path, job: Job, context: _Context) -> _Failure | None:
                 specs = convert(deb.read(job.source), definition=definition, available=context.available)
             elif job.kind == "dotnet" and job.source:
                 extra = dotnet.content(job.name, job.source)
-                package = definition.handmade[job.name].model_copy(update={"version": dotnet.version(job.source)})
+                package = definition.handmade[job.name].model_copy(
+                    update={"version": dotnet.version(job.source)}
+                )
                 specs = [handmade(package, name=job.name, definition=definition, extra=extra)]
             else:
                 specs = [handmade(definition.handmade[job.name], name=job.name, definition=definition)]

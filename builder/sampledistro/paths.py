@@ -20,7 +20,10 @@ def merge_usr(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PathRules:
-    """``drop``: shell patterns of paths to leave out (a pattern covers what is below); ``move``: prefixes to rename."""
+    """``drop``: shell patterns of paths to leave out (a pattern covers what is below).
+
+    ``move``: prefixes to rename.
+    """
 
     drop: tuple[str, ...]
     move: tuple[tuple[str, str], ...]
@@ -48,8 +51,8 @@ def rename_prefix(path: str, moves: Sequence[tuple[str, str]]) -> str:
 def relocate_target(link: str, target: str, *, rules: PathRules) -> str:
     """The target for a symbolic link after the move of both ends.
 
-    A relative target is resolved against the directory where Debian has the link, moved like any path, and made
-    relative to the link's new directory; an absolute one stays absolute.
+    A relative target is resolved against the directory where Debian has the link, moved like any path, and
+    made relative to the link's new directory; an absolute one stays absolute.
 
     :param link: the path in the Debian package.
     """

@@ -4,8 +4,8 @@ Layout below ``<cache>/sample-distribution/``:
 
     apt/            apt's own state and the fetched Debian packages
     wheels/         the .NET runtime's wheel
-    converted/      one directory for each Debian package (or handmade one), named after the digest of all its inputs
-    policy/         the compiled SELinux policy, the same way
+    converted/      one directory for each Debian package (or handmade one), named after the digest of all
+    its inputs policy/         the compiled SELinux policy, the same way
     repository/     finished repositories, named after the digest of their inputs
     resolution.json what apt chose; kept until ``refresh``, so that a build tomorrow has the packages of today
 """
@@ -17,7 +17,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ from pathlib import Path
 from builder import log
 from builder.errors import HallmarkError
 from builder.run import run
-from builder.sampledistro import definition as data
 from builder.sampledistro import deb, dotnet, selinux
+from builder.sampledistro import definition as data
 from builder.sampledistro.apt import Apt, DebFile
 from builder.sampledistro.jobs import Job, convert_all, converter_digest
 from builder.workspace import atomic_directory, atomic_file, digest_file, digest_json
@@ -34,6 +35,7 @@ from builder.workspace import atomic_directory, atomic_file, digest_file, digest
 __all__ = ["SampleRepository", "ensure"]
 
 _KEPT = 3
+_KEPT_DAYS = 3
 _MANIFEST = "sample-distribution.json"
 
 
@@ -42,8 +44,8 @@ class SampleRepository:
     """A finished repository.
 
     ``path`` is the directory with the packages and ``repodata/``; ``digest`` the SHA-256 over the names and
-    digests of all packages; ``key`` the public key file and ``fingerprint`` that key's (40 hex digits, upper case);
-    ``packages`` the number of packages.
+    digests of all packages; ``key`` the public key file and ``fingerprint`` that key's (40 hex digits, upper
+    case); ``packages`` the number of packages.
     """
 
     path: Path
@@ -69,6 +71,7 @@ def ensure(*, cache: Path, refresh: bool = False) -> SampleRepository:
         if resolution is not None and (found := _open(root, resolution, inputs, definition)):
             return found
         with log.step("sample distribution") as step:
+            _clear_remains(root)
             apt = _apt(root, definition)
             if resolution is None:
                 with log.step("choose Debian packages"):
@@ -76,7 +79,7 @@ def ensure(*, cache: Path, refresh: bool = False) -> SampleRepository:
             if missing := [file for file in resolution if not _is_whole(apt, file)]:
                 megabytes = sum(file.size for file in missing) / 1e6
                 with log.step(f"fetch {len(missing)} Debian packages, {megabytes:.0f} MB"):
-                    resolution = _download(apt, definition)
+                    resolution = _download(apt, resolution, definition)
             _write_resolution(root, definition, resolution)
             found = _open(root, resolution, inputs, definition)
             if found is None:
@@ -89,9 +92,15 @@ def _build(
     root: Path, apt: Apt, resolution: Sequence[DebFile], inputs: str, definition: data.Definition
 ) -> SampleRepository:
     wheel = dotnet.fetch(root / "wheels")
+    wheel_digest = digest_file(wheel)
     jobs = [Job(kind="deb", source=apt.archives / file.file, sha256=file.sha256) for file in resolution]
     jobs += [
-        Job(kind="dotnet" if name in dotnet.PACKAGES else "handmade", name=name, source=wheel, sha256=wheel.stem)
+        Job(
+            kind="dotnet" if name in dotnet.PACKAGES else "handmade",
+            name=name,
+            source=wheel,
+            sha256=wheel_digest,
+        )
         if name in dotnet.PACKAGES
         else Job(kind="handmade", name=name)
         for name in definition.handmade
@@ -100,7 +109,10 @@ def _build(
     with log.step("convert"):
         rpms = convert_all(jobs, root=root, definition=definition)
     with log.step("SELinux policy") as step:
-        debs = {deb.read_control(apt.archives / file.file)["Package"]: apt.archives / file.file for file in resolution}
+        debs = {
+            deb.read_control(apt.archives / file.file)["Package"]: apt.archives / file.file
+            for file in resolution
+        }
         policy, note = selinux.package(root=root, debs=debs, definition=definition)
         step.note = note
         rpms = [*rpms, policy]
@@ -117,7 +129,7 @@ def _build(
             shutil.copyfile(definition.key, temporary / definition.key.name)
             manifest = {"digest": digest, "inputs": inputs, "packages": [rpm.name for rpm in names]}
             (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _forget_old(root / "repository", keep=target)
+        _forget_old(root, used={rpm.parent for rpm in rpms}, repository=target)
     found = _open(root, resolution, inputs, definition)
     if found is None:
         raise HallmarkError("the repository vanished while it was made", where=target)
@@ -128,7 +140,6 @@ def _create_metadata(directory: Path, definition: data.Definition) -> None:
     date = str(definition.identity.source_date)
     for rpm in directory.glob("*.rpm"):
         os.utime(rpm, (definition.identity.source_date, definition.identity.source_date))
-    groups = definition.root / "comps.xml"
     program = Path(sys.executable).with_name("createrepo_c")
     run(
         [
@@ -139,7 +150,8 @@ def _create_metadata(directory: Path, definition: data.Definition) -> None:
             f"--revision={date}",
             "--set-timestamp-to-revision",
             "--workers=2",
-            *(["--groupfile", groups] if groups.exists() else []),
+            "--groupfile",
+            definition.root / "comps.xml",
             directory,
         ],
         hint="install createrepo_c: `pip install hallmark[sample]` brings it",
@@ -160,7 +172,10 @@ def _apt(root: Path, definition: data.Definition) -> Apt:
             ) from None
         sources = [line for line in lines if line.strip() and not line.startswith("#")]
     return Apt(
-        root / "apt", release=definition.debs.release, architecture=definition.debs.architecture, sources=sources
+        root / "apt",
+        release=definition.debs.release,
+        architecture=definition.debs.architecture,
+        sources=sources,
     )
 
 
@@ -172,23 +187,30 @@ def _resolve(apt: Apt, definition: data.Definition) -> list[DebFile]:
     return [files[name] for name in sorted(files)]
 
 
-def _download(apt: Apt, definition: data.Definition) -> list[DebFile]:
-    """Fetch; the lists may be older than the registry, which then no longer has a file: fetch them again."""
-    for names in definition.debs.sets.values():
+def _download(apt: Apt, resolution: list[DebFile], definition: data.Definition) -> list[DebFile]:
+    """Fetch what is missing; what Debian has replaced since it was chosen is chosen again."""
+    for attempt in range(2):
         try:
-            apt.download(names)
+            for names in definition.debs.sets.values():
+                apt.download(names)
         except HallmarkError:
-            apt.update()
-            apt.download(names)
-    files: dict[str, DebFile] = {}
-    for names in definition.debs.sets.values():
-        files.update((file.file, file) for file in apt.resolve(names))
-    for file in files.values():
+            if attempt:
+                raise
+        if all(_is_whole(apt, file) for file in resolution):
+            break
+        if attempt:
+            raise HallmarkError(
+                "apt fetched other packages than it chose", where=apt.archives, hint="run again"
+            )
+        resolution = _resolve(apt, definition)
+    for file in resolution:
         path = apt.archives / file.file
-        if path.exists() and digest_file(path) != file.sha256:
+        if digest_file(path) != file.sha256:
             path.unlink()
-            raise HallmarkError("a fetched Debian package has the wrong digest; it is deleted", where=path, hint="run again")
-    return [files[name] for name in sorted(files)]
+            raise HallmarkError(
+                "a fetched Debian package has the wrong digest; it is deleted", where=path, hint="run again"
+            )
+    return resolution
 
 
 def _is_whole(apt: Apt, file: DebFile) -> bool:
@@ -202,6 +224,7 @@ def _inputs_digest(definition: data.Definition) -> str:
         [
             converter_digest(),
             definition.common_digest(),
+            definition.name_tables.model_dump(),
             [definition.package_digest(name) for name in packages],
             selinux.digest(definition),
         ]
@@ -224,7 +247,10 @@ def _open(
         manifest = json.loads((path / _MANIFEST).read_text())
     except (OSError, ValueError):
         return None
-    if not all((path / name).exists() for name in manifest["packages"]) or not (path / "repodata/repomd.xml").exists():
+    if (
+        not all((path / name).exists() for name in manifest["packages"])
+        or not (path / "repodata/repomd.xml").exists()
+    ):
         return None
     os.utime(path)
     return SampleRepository(
@@ -252,11 +278,24 @@ def _write_resolution(root: Path, definition: data.Definition, resolution: Seque
         temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _forget_old(directory: Path, *, keep: Path) -> None:
-    """Keep the newest repositories: a build that runs now may be reading one."""
-    finished = [path for path in directory.iterdir() if not path.name.startswith(".") and path != keep]
+def _clear_remains(root: Path) -> None:
+    """Delete what a killed run left half done; the lock says that no other run is at it."""
+    for name in ("converted", "policy", "repository"):
+        for path in (root / name).glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget_old(root: Path, *, used: Collection[Path], repository: Path) -> None:
+    """Keep the newest repositories, which running builds may be reading, and what was used lately."""
+    finished = [path for path in (root / "repository").iterdir() if path != repository]
     finished.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in finished[_KEPT - 1 :]:
+    old = finished[_KEPT - 1 :]
+    for path in used:
+        os.utime(path)
+    limit = time.time() - _KEPT_DAYS * 86400
+    for directory in (root / "converted", root / "policy"):
+        old += [path for path in directory.iterdir() if path not in used and path.stat().st_mtime < limit]
+    for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
 

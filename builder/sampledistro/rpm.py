@@ -1,7 +1,8 @@
 """What goes into an RPM, and writing one.
 
-``Entry`` is one path of a package; ``write`` makes a signed RPM of format 4 (rpm 4.6 and newer read it). The same
-input gives the same bytes: every time is ``source_date`` and the signature (RSA, PKCS #1 v1.5) has no randomness.
+``Entry`` is one path of a package; ``write`` makes a signed RPM of format 4 (rpm 4.6 and newer read it). The
+same input gives the same bytes: every time is ``source_date`` and the signature (RSA, PKCS #1 v1.5) has no
+randomness.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _OPERATORS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a package. ``path`` is absolute; ``mode`` holds the permission bits, setuid and so on included."""
+    """One path of a package. ``path`` is absolute.
+
+    ``mode`` holds the permission bits, setuid and so on included.
+    """
 
     path: str
     kind: Kind
@@ -112,7 +116,9 @@ class PackageSpec:
     @property
     def evr(self) -> str:
         """[epoch:]version-release."""
-        return f"{self.epoch}:{self.version}-{self.release}" if self.epoch else f"{self.version}-{self.release}"
+        return (
+            f"{self.epoch}:{self.version}-{self.release}" if self.epoch else f"{self.version}-{self.release}"
+        )
 
     @property
     def filename(self) -> str:

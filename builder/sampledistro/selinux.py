@@ -1,8 +1,8 @@
 """The SELinux policy as Enterprise Linux ships it: type ``targeted``, compiled, with its module store.
 
-Debian's policy compiles in the package's installation, 20 s a time. Here that happens once, in a scratch root made of
-the Debian packages of the tools, and the result is packaged. A small CIL module of ours (policy.cil) mends what
-Debian's policy does not know of Enterprise Linux's layout.
+Debian's policy compiles in the package's installation, 20 s a time. Here that happens once, in a scratch
+root made of the Debian packages of the tools, and the result is packaged. A small CIL module of ours
+(policy.cil) mends what Debian's policy does not know of Enterprise Linux's layout.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from builder.errors import HallmarkError
@@ -45,9 +44,9 @@ _TOOLS = (
 )
 # As Debian's own postinst: modules for software that a system usually hasn't.
 _DISABLED = (
-    "amtu bugzilla cobbler condor cyphesis git ksmtuned likewise livecd nessus numad oddjob openca soundserver "
-    "thunderbird updfstab usernetctl"
-).split()
+    *("amtu", "bugzilla", "cobbler", "condor", "cyphesis", "git", "ksmtuned", "likewise", "livecd", "nessus"),
+    *("numad", "oddjob", "openca", "soundserver", "thunderbird", "updfstab", "usernetctl"),
+)
 
 
 def digest(definition: Definition) -> str:
@@ -110,7 +109,11 @@ def _compile(store: Path, debs: dict[str, Path], definition: Definition) -> None
         arguments += [f"-i/usr/share/selinux/targeted/{name}.pp.bz2" for name in modules]
         arguments += [f"-d{name}" for name in _DISABLED if name in modules]
         arguments += ["-X", "200", "-i/tmp/hallmark-sample.cil"]
-        chroot = ["chroot", str(root)] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot", str(root)]
+        chroot = (
+            ["chroot", str(root)]
+            if os.geteuid() == 0
+            else ["unshare", "--map-root-user", "chroot", str(root)]
+        )
         run([*chroot, *arguments], env={"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C"}, timeout=600)
         with atomic_directory(store) as temporary:
             for part in (f"{_CONFIG}/targeted", f"{_STORE}/targeted"):
@@ -140,7 +143,11 @@ def _content(store: Path) -> dict[str, Entry]:
         if path.is_dir():
             result[name] = Entry(name, "directory", mode=0o700 if name.startswith(_STORE + "/") else 0o755)
         elif path.is_file():
-            local = name.startswith("/etc/") and "/policy/" not in name and "/contexts/files/file_contexts" not in name
+            local = (
+                name.startswith("/etc/")
+                and "/policy/" not in name
+                and "/contexts/files/file_contexts" not in name
+            )
             mode = 0o600 if name.startswith(_STORE) else 0o644
             result[name] = Entry(name, "file", mode=mode, content=path.read_bytes(), config=local)
     return result

@@ -11,13 +11,18 @@ from builder.sampledistro.rpm import Dependency, Operator
 
 __all__ = ["Names", "Version", "dependencies", "parse_relation", "provides"]
 
-_RELATION = re.compile(r"^(?P<name>[^\s(:\[]+)(?::\S+)?\s*(?:\(\s*(?P<op><<|<=|=|>=|>>)\s*(?P<version>\S+)\s*\))?")
+_RELATION = re.compile(
+    r"^(?P<name>[^\s(:\[]+)(?::\S+)?\s*(?:\(\s*(?P<op><<|<=|=|>=|>>)\s*(?P<version>\S+)\s*\))?"
+)
 _OPERATORS: dict[str, Operator] = {"<<": "<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">"}
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A Debian version ([epoch:]upstream[-revision]) in RPM's parts; ``release`` is empty if there is no revision."""
+    """A Debian version ([epoch:]upstream[-revision]) in RPM's parts.
+
+    ``release`` is empty if there is no revision.
+    """
 
     epoch: int
     version: str
@@ -75,8 +80,8 @@ def parse_relation(text: str) -> tuple[str, Operator, str]:
 def dependencies(field: str, *, names: Names, available: Collection[str]) -> list[Dependency]:
     """Translate a Depends field.
 
-    RPM has no ``a | b`` that dnf resolves the same way everywhere, so the first alternative that the distribution
-    has wins. A dependency whose every alternative is dropped disappears.
+    RPM has no ``a | b`` that dnf resolves the same way everywhere, so the first alternative that the
+    distribution has wins. A dependency whose every alternative is dropped disappears.
 
     :param available: the Debian names in the distribution, virtual ones included, without the dropped ones.
     """
