@@ -16,6 +16,7 @@ from certification.judge import VERDICTS, Judgement, Verdict, VerdictKind
 __all__ = ["render_html"]
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
+_ATTENTION: tuple[VerdictKind, ...] = ("fail", "error", "waived")
 _EVIDENCE_EACH = 12
 _EVIDENCE_TEXT = 2000
 _WORDS: Mapping[VerdictKind, tuple[str, str]] = {
@@ -62,12 +63,17 @@ def render_html(judgement: Judgement) -> str:
         judgement=judgement,
         areas=areas,
         verdicts=VERDICTS,
-        attention=[v for v in judgement.verdicts if v.kind in ("error", "fail", "waived")],
+        attention=sorted((v for v in judgement.verdicts if v.kind in _ATTENTION), key=_urgency),
         decided=len(decided),
         unbooted=len(unbooted),
         seconds=sum(run.record.seconds for run in judgement.runs if run.record),
         evidence=_evidence(judgement),
     )
+
+
+def _urgency(verdict: Verdict) -> tuple[bool, int, str]:
+    """What refuses the certificate comes first, then failures, waivers last."""
+    return not verdict.refuses, _ATTENTION.index(verdict.kind), verdict.requirement.id
 
 
 def _evidence(judgement: Judgement) -> dict[str, list[dict[str, Any]]]:
