@@ -33,6 +33,7 @@ _POLL = 0.5
 _MIB = 1 << 20
 # A first boot may reset itself once (a relabel) and a test may ask for a few; a loop goes on for ever.
 _MAX_RESETS = 4
+_MAX_REFUSALS = 4
 
 
 @dataclass(slots=True)
@@ -75,15 +76,18 @@ class Machine:
         end = time.monotonic() + deadline
         greeted = False
         pause = _POLL
+        refusals = 0
         while True:
             self._check_alive()
             left = end - time.monotonic()
-            if left <= 0:
+            if left <= 0 or refusals >= _MAX_REFUSALS:
                 raise self._too_late(deadline, greeted)
             greeted = ssh.has_banner(self.port, timeout=min(3.0, max(0.1, left)))
             if greeted:
                 if self.connection.connect(timeout=min(90.0, left)):
                     return
+                # Once cloud-init has done all that it will do, waiting makes no more users.
+                refusals += self.watch.provisioned and ssh.was_refused(self.connection.log)
                 # The server is up, the user is not yet made. Failed logins are held against us by newer
                 # servers.
                 pause = min(pause * 2, 8.0)

@@ -70,6 +70,7 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = (
 # disk. That says nothing about the image: the guest is started again.
 _TIMER = re.compile(r"(?<!end )Kernel panic - not syncing: IO-APIC \+ timer")
 _KERNEL = re.compile(r"Linux version \d")
+_PROVISIONED = re.compile(r"Cloud-init v\. \S+ finished at")
 _LOGIN = re.compile(r"^\S+ login: ?", re.MULTILINE)
 
 
@@ -89,6 +90,7 @@ class SerialLog:
         self.timer_panics = 0
         self.failure: Failure | None = None
         self.login_prompt = False
+        self.provisioned = False
         self._position = 0
         self._pending = ""
 
@@ -110,6 +112,7 @@ class SerialLog:
         self.kernels += len(_KERNEL.findall(complete + newline))
         self.timer_panics += len(_TIMER.findall(complete + newline))
         self.login_prompt = self.login_prompt or bool(_LOGIN.search(text))
+        self.provisioned = self.provisioned or bool(_PROVISIONED.search(text))
         if self.failure is None:
             self.failure = _find_failure(text)
         return self.failure

@@ -21,7 +21,7 @@ from builder import run
 from builder.errors import CommandFailed, HallmarkError
 from builder.run import Completed
 
-__all__ = ["ALIAS", "Connection", "free_port", "has_banner", "write_config"]
+__all__ = ["ALIAS", "Connection", "explain_refusal", "free_port", "has_banner", "was_refused", "write_config"]
 
 ALIAS = "guest"
 _LOOPBACK = "127.0.0.1"
@@ -153,12 +153,18 @@ class Connection:
         return result
 
 
+def was_refused(log: Path) -> bool:
+    """Whether the last login ended because the guest does not know the key (or may not read it)."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return bool(lines) and "Permission denied" in lines[-1]
+
+
 def explain_refusal(log: Path) -> HallmarkError:
     """The error for a guest whose ssh server answers but lets nobody in."""
     lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
     return HallmarkError(
         "the guest's ssh server answers but accepts no login",
         why="without it nothing inside the booted image can be checked",
-        hint="cloud-init did not make the user: look at its lines in the serial log",
+        hint="cloud-init made no user, or sshd may not read its keys (SELinux labels): see the serial log",
         details=[run.redact(line) for line in lines],
     )

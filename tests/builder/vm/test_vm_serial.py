@@ -55,8 +55,13 @@ def test_a_boot_that_ends_well_is_no_failure(tmp_path: Path) -> None:
     path = tmp_path / "serial"
     path.write_bytes(BOOT + b"\r\nDebian GNU/Linux 12 host ttyS0\r\n\r\nhost login: ")
     watch = SerialLog(path)
-    assert watch.poll() is None
+    assert watch.poll() is None and not watch.provisioned
     assert watch.kernels == 1 and watch.login_prompt
+    with path.open("ab") as stream:
+        stream.write(
+            b"[ 84.5] cloud-init[483]: Cloud-init v. 22.4.2 finished at Sun, 22 Nov 2026 16:13:44 +0000."
+        )
+    assert watch.poll() is None and watch.provisioned
 
 
 def test_a_timer_that_stood_still_is_the_fault_of_the_host(tmp_path: Path) -> None:
