@@ -1,0 +1,94 @@
+"""The booted view against guests that misbehave.
+
+``ssh`` and ``sudo`` are small programs here that run the command on this machine: what is tested is what the
+view makes of a guest's answers. Real guests are booted by the end-to-end tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.errors import HallmarkError
+from certification.evidence import EvidenceLog
+from certification.views import open_view
+from certification.views.ssh import BootedView
+
+SSH = """#!/bin/sh
+# The last argument is the command; a file named broken makes the connection fail.
+for last in "$@"; do :; done
+[ -e "$FAKE/broken" ] && { echo 'Connection reset by peer' >&2; exit 255; }
+[ "$last" = subject ] && exit 0
+exec sh -c "$last"
+"""
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BootedView]:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("ssh", SSH), ("sudo", '#!/bin/sh\nexec "$@"\n')):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE", str(tmp_path))
+    with EvidenceLog(tmp_path / "evidence.jsonl", view="booted", variant="uefi") as evidence:
+        view = BootedView(
+            image=tmp_path / "none.vhd", work=tmp_path, evidence=evidence, ssh_config=tmp_path / "ssh_config"
+        )
+        yield view
+        view.close()
+
+
+def test_commands_keep_their_words_status_and_both_outputs(guest: BootedView, tmp_path: Path) -> None:
+    done = guest.host.run("printf %s %s; echo bad >&2; exit 3", "%s\\n", 'it\'s "one" $word')
+    assert (done.rc, done.stdout, done.stderr) == (3, 'it\'s "one" $word\n', "bad\n")
+    assert guest.host.run("printf '\\377\\376'").stdout == "\ufffd\ufffd"
+    record = json.loads((tmp_path / "evidence.jsonl").read_text().splitlines()[0])
+    assert (record["status"], record["variant"], record["stderr"]["text"]) == (3, "uefi", "bad\n")
+    assert not list((tmp_path / "booted").iterdir())
+
+
+def test_a_hanging_command_is_an_error(guest: BootedView) -> None:
+    with pytest.raises(HallmarkError, match="did not finish a command within"):
+        guest.host.run("sleep 30", timeout=0.5)
+    assert guest.host.run("echo on").stdout == "on\n"
+
+
+def test_a_flood_is_an_error_and_not_a_full_disk(guest: BootedView, tmp_path: Path) -> None:
+    with pytest.raises(HallmarkError, match="printed more than"):
+        guest.host.run("exec head -c 20000000 /dev/zero")
+    assert sum(path.stat().st_size for path in (tmp_path / "booted").iterdir()) < 10 << 20
+
+
+def test_a_broken_connection_is_an_error(guest: BootedView, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(HallmarkError, match="connection to the guest broke") as caught:
+        guest.host.run("true")
+    assert "Connection reset by peer" in caught.value.details
+    (tmp_path / "broken").unlink()
+
+
+def test_files_globs_and_listings(guest: BootedView, tmp_path: Path) -> None:
+    backend = guest.host.backend
+    odd = tmp_path / "a file's name"
+    odd.write_bytes(b"\0text")
+    assert backend.read_bytes(str(odd)) == b"\0text"
+    odd.write_bytes(b"changed")
+    assert backend.read_bytes(str(odd)) == b"\0text"  # cached: all tests see one state
+    assert backend.read_bytes(str(tmp_path / "nothing")) is None and backend.read_bytes(str(tmp_path)) is None
+    assert backend.fetch(str(odd)) == backend.fetch(str(odd))
+    assert backend.glob(f"{tmp_path}/b*") == [str(tmp_path / "bin"), str(tmp_path / "booted")]
+    assert backend.glob(f"{tmp_path}/none*") == []
+
+
+def test_the_view_needs_a_guest(tmp_path: Path) -> None:
+    with (
+        EvidenceLog(tmp_path / "evidence.jsonl", view="booted") as evidence,
+        pytest.raises(HallmarkError, match="needs the ssh_config"),
+    ):
+        open_view("booted", image=tmp_path, work=tmp_path, evidence=evidence)
