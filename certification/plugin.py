@@ -9,10 +9,8 @@ test that compared nothing are errors. What is observed goes to ``observations.j
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
-from certification.checks import Checks, NotApplicable
+from certification.checks import Checks
 from certification.evidence import EvidenceLog, scrub
-from certification.model import VIEWS, Check, Observation, Outcome, Requirement, RunRecord, Subject, View
+from certification.model import VIEWS, Observation, Outcome, Requirement, RunRecord, Subject, View
+from certification.outcome import deadline, verdict_of
 from certification.views import open_view
 from certification.views.base import OpenView, identity
 
@@ -33,12 +32,6 @@ __all__ = ["TEST_SECONDS", "Session"]
 TEST_SECONDS = 120.0
 _key = pytest.StashKey["Session"]()
 _checks_key = pytest.StashKey[Checks]()
-
-
-class TestTookTooLong(Exception):
-    """A test passed its own deadline; the guest hangs or the test waits for something that doesn't come."""
-
-    __test__ = False
 
 
 class Session:
@@ -272,7 +265,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     session = item.config.stash.get(_key, None)
     if session is None:
         return (yield)
-    with _deadline(session.test_seconds):
+    with deadline(session.test_seconds):
         return (yield)
 
 
@@ -286,7 +279,7 @@ def pytest_runtest_makereport(
         return report
     identifier = _requirement_of(item)
     checks_made = item.stash.get(_checks_key, Checks())
-    verdict = _verdict(call, report, checks_made.made)
+    verdict = verdict_of(call, report, checks_made.made)
     if verdict is None:
         return report
     outcome, message, checks = verdict
@@ -303,65 +296,6 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = message
     return report
-
-
-def _verdict(
-    call: pytest.CallInfo[None], report: pytest.TestReport, made: list[Check]
-) -> tuple[Outcome, str, list[Check]] | None:
-    """What one phase of a test means; None: nothing (yet)."""
-    error = call.excinfo.value if call.excinfo is not None else None
-    failed = [check for check in made if not check.ok]
-    if hasattr(report, "wasxfail"):
-        return "error", "the test is marked as expected to fail; use a waiver instead", made
-    if report.when == "teardown":
-        return None if error is None else ("error", f"after the test: {_brief(error)}", [])
-    if isinstance(error, NotApplicable):
-        if failed:
-            return "fail", _sentence(failed), made
-        return "not-applicable", str(error.msg), made
-    if isinstance(error, pytest.skip.Exception) or report.skipped:
-        return "error", f"the test was skipped without not_applicable(): {_brief(error)}", made
-    if report.when == "setup":
-        return None if error is None else ("error", f"before the test: {_brief(error)}", [])
-    if isinstance(error, AssertionError):
-        text = scrub(str(error)).strip()
-        bare = Check(what="assertion", expected="holds", observed=text[:600] or "doesn't hold", ok=False)
-        return "fail", _sentence([*failed, bare]), [*made, bare]
-    if error is not None:
-        return "error", _brief(error), made
-    if failed:
-        return "fail", _sentence(failed), made
-    if not made:
-        return "error", "the test compared nothing: it could not have failed", []
-    return "pass", "", made
-
-
-def _sentence(failed: list[Check]) -> str:
-    return "; ".join(
-        f"{check.what}: expected {check.expected}, observed {check.observed}" for check in failed
-    )
-
-
-def _brief(error: BaseException | None) -> str:
-    if error is None:
-        return "no reason given"
-    if isinstance(error, HallmarkError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"[:2000]
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    def ring(_number: int, _frame: object) -> None:
-        raise TestTookTooLong(f"the test took longer than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
