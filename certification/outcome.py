@@ -69,7 +69,7 @@ def _brief(error: BaseException | None) -> str:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise ``TestTookTooLong`` in the block after ``seconds`` (main thread only; a call into C ends first)."""
+    """Raise ``TestTookTooLong`` in the block after ``seconds`` (main thread; a call into C ends first)."""
 
     def ring(_number: int, _frame: object) -> None:
         raise TestTookTooLong(f"the test took longer than {seconds:g} s")
