@@ -31,7 +31,7 @@ __all__ = ["SUBJECT", "BootedView", "RecordingSshBackend"]
 
 #: The name of the guest in the ssh_config.
 SUBJECT = "subject"
-_COMMAND_SECONDS = 90
+_COMMAND_SECONDS = 180.0
 _OUTPUT_LIMIT = 8 << 20
 _FILE_LIMIT = 512 << 20
 

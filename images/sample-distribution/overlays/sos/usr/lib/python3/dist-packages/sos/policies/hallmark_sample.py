@@ -1,0 +1,19 @@
+"""What sos must know of this distribution: each vendor adds its own policy to sos."""
+
+from sos.policies.redhat import OS_RELEASE, RedHatPolicy
+
+
+class HallmarkSamplePolicy(RedHatPolicy):
+    distro = "Hallmark Sample Linux"
+    vendor = "Hallmark"
+    vendor_url = ""
+
+    @classmethod
+    def check(cls, remote=""):
+        if remote:
+            return cls.distro in remote
+        with open(OS_RELEASE) as stream:
+            return "ID=hallmark-sample\n" in stream
+
+    def dist_version(self):
+        return 9
