@@ -53,7 +53,7 @@ def test_a_raw_disk_has_no_vhd_option() -> None:
 
 def test_accelerators_choose_their_processor() -> None:
     emulated, accelerated = qemu.arguments(guest()), qemu.arguments(guest(accelerator="kvm"))
-    assert after(emulated, "-accel") == ["tcg,thread=multi"] and after(emulated, "-cpu") == ["max"]
+    assert after(emulated, "-accel") == ["tcg,thread=multi"] and after(emulated, "-cpu") == ["Haswell-noTSX"]
     assert after(accelerated, "-accel") == ["kvm"] and after(accelerated, "-cpu") == ["host"]
 
 
