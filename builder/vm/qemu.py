@@ -120,8 +120,8 @@ def arguments(guest: Guest, *, program: str = "qemu-system-x86_64") -> tuple[str
     argv += ["-machine", firmware.machine, "-uuid", guest.uuid]
     # Two threads of one emulated machine each translate for themselves; both processors are used.
     argv += ["-accel", "kvm" if guest.accelerator == "kvm" else "tcg,thread=multi"]
-    # Emulated, a named model of level x86-64-v3 and not `max`: under QEMU 7.2's `max` .NET hangs as
-    # soon as a program throws an exception (Nehalem and Haswell are fine, so it is one of the features beyond).
+    # Emulated, a named model of level x86-64-v3 and not `max`: under QEMU 7.2's `max` .NET hangs as soon as
+    # a program throws an exception (Nehalem and Haswell are fine, so it is one of the features beyond).
     argv += ["-cpu", "host" if guest.accelerator == "kvm" else "Haswell-noTSX"]
     argv += ["-smp", str(guest.cpus), "-m", str(guest.memory_mib)]
     argv += ["-display", "none", "-vga", "std", *firmware.options]
