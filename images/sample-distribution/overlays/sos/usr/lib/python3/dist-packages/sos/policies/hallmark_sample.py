@@ -4,7 +4,7 @@ from sos.policies.redhat import OS_RELEASE, RedHatPolicy
 
 
 class HallmarkSamplePolicy(RedHatPolicy):
-    distro = "Hallmark Sample Linux"
+    distro = "Hallmark Sample"
     vendor = "Hallmark"
     vendor_url = ""
 
@@ -13,7 +13,7 @@ class HallmarkSamplePolicy(RedHatPolicy):
         if remote:
             return cls.distro in remote
         with open(OS_RELEASE) as stream:
-            return "ID=hallmark-sample\n" in stream
+            return any(line.strip() == 'ID="hallmark-sample"' for line in stream)
 
     def dist_version(self):
         return 9
