@@ -103,3 +103,9 @@ def bare_machine(session: nox.Session) -> None:
     session.run(
         "python", "-m", "tests.bare_machine", *(session.posargs or shlex.split("-s unit")), external=True
     )
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Take the README's pictures of the newest release with a real browser."""
+    session.run("python", "-m", "tests.pictures", *session.posargs, external=True)

@@ -19,6 +19,7 @@ from builder import versions
 from builder.image import vhd
 from builder.run import die_with_parent
 from builder.workspace import PROJECT, Artefacts, Workspace, digest_file
+from tests.pictures import take
 
 pytestmark = pytest.mark.system
 
@@ -186,3 +187,16 @@ def _left_behind(space: Workspace) -> list[str]:
         if str(space.build) in words and command.parent.name != str(os.getpid()):
             found.append(words)
     return found
+
+
+def test_a_browser_shows_report_and_catalog(
+    released: Artefacts, workspace: Workspace, tmp_path: Path
+) -> None:
+    for page in (released.report_html, workspace.catalog / "index.html"):
+        picture = tmp_path / f"{page.stem}.png"
+        take(page, picture)
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) > 20_000, "the page is nearly empty"
+        for outside in re.findall(r'(?:src="|<link[^>]+href=")(https?://[^"]+)"', page.read_text()):
+            pytest.fail(f"{page.name} needs the network: {outside}")
