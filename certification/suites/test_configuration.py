@@ -228,7 +228,7 @@ def test_sos(guest: Guest, check: Checks) -> None:
     # A few plugins only: under emulation a full report takes longer than everything else together.
     script = (
         "d=$(mktemp -d /var/tmp/certification.XXXXXX); "
-        'sos report --batch --quiet --tmp-dir "$d" -o kernel,networking,rpm --threads 1 >"$d.log" 2>&1; '
+        'sos report --batch --tmp-dir "$d" -o kernel,networking,rpm --threads 1 >"$d.log" 2>&1; '
         'echo "status: $?"; '
         'for a in "$d"/sosreport-*.tar.*; do case $a in *.sha256|*.md5) ;; *) tar -tf "$a" | '
         "grep -o -E 'sos_commands/(kernel|networking|rpm)' | sort -u;; esac; done; "
