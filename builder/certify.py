@@ -1,7 +1,7 @@
 """The way from an image to its certificate: boot what must be booted, look at every view, judge, sign.
 
-The views are looked at side by side as far as the machine has cores for it; each leaves its own observations,
-so that a run that was killed looks again only at what it had not finished.
+The views are looked at side by side where guests are not emulated; each leaves its own observations, so that
+a run that was killed looks again only at what it had not finished.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _observe_all(
             make=lambda: _observe(workspace, artefacts, look, acceleration),
         )
 
-    # Two emulated guests on two cores are about as fast as one after the other, but waiting overlaps.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    # An emulated guest keeps two cores busy: two at a time take longer than one after the other.
+    with ThreadPoolExecutor(max_workers=1 if acceleration.kind == "tcg" else 2) as pool:
         futures: list[Future[StageReport]] = []
         for look in looks:
             context = contextvars.copy_context()

@@ -108,7 +108,7 @@ def digest_tree(directory: Path, *patterns: str) -> str:
 
 
 def suites_digest(suites: Path) -> str:
-    """The SHA-256 of what decides: the suites, and for Hallmark's own also the facts and code that they use."""
+    """The SHA-256 of what decides: the suites; for Hallmark's own also the facts and code that they use."""
     return digest_tree(SUITES.parent if suites.resolve() == SUITES else suites, "*.py", "*.yaml")
 
 

@@ -27,7 +27,7 @@ def test_xfs_boots(xfs_image: Artefacts, workspace: Workspace, firmware: Firmwar
     ) as machine:
         seen = machine.run(
             "findmnt -no FSTYPE /; findmnt -no FSTYPE /boot;"
-            " test -d /sys/firmware/efi && echo uefi || echo bios; getenforce;"
+            " test -d /sys/firmware/efi && echo uefi || echo bios; /usr/sbin/getenforce;"
             " systemctl is-system-running --wait; systemctl --failed --plain --no-legend",
             timeout=300,
         )

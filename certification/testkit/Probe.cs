@@ -1,6 +1,4 @@
-// Runs in the guest: proves that its .NET runtime compiles, collects, threads and reads files.
-// It throws nothing: .NET 3.1 stands still after an exception under an emulated x86 processor (QEMU's TCG), though
-// not on a real one.
+// Runs in the guest: proves that its .NET runtime compiles, collects, threads, throws and reads files.
 // Prints `key=value` lines that certification.testkit.expected_output computes independently.
 using System;
 using System.Collections.Generic;
@@ -31,6 +29,7 @@ static class Probe
         sorted.Sort();
         Console.WriteLine("sorted=" + string.Join(",", sorted));
         Console.WriteLine("roundtrip=" + ThroughAFile(joined));
+        Console.WriteLine("exception=" + Throw(numbers.Count - numbers.Count));
 
         for (int i = 0; i < 50; i++) { var garbage = new byte[1 << 20]; garbage[i] = 1; }
         GC.Collect();
@@ -74,5 +73,11 @@ static class Probe
             return File.ReadAllText(path);
         }
         finally { File.Delete(path); }
+    }
+
+    static string Throw(int zero)
+    {
+        try { return (1 / zero).ToString(); }
+        catch (DivideByZeroException error) { return "caught " + error.GetType().Name; }
     }
 }

@@ -73,6 +73,7 @@ def expected_output(arguments: list[int]) -> dict[str, str]:
         "threads": str(8 * sum(range(1000))),
         "sorted": ",".join(map(str, sorted(arguments))),
         "roundtrip": joined,
+        "exception": "caught DivideByZeroException",
     }
 
 
