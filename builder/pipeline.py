@@ -17,7 +17,7 @@ from pathlib import Path
 from builder import log, versions
 from builder.errors import HallmarkError
 from builder.recipe import Plan, find, load, plan
-from builder.rootfs import ResolvedRepository
+from builder.rootfs import ResolvedRepository, check_host
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
@@ -46,6 +46,7 @@ class Pipeline:
         path = find(self.recipe)
         loaded = load(path)
         draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
+        check_host(draft)
         name = draft.recipe
         with self.workspace.lock(name):
             self._resolve_repositories(draft, images=path.parent)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from builder.rootfs.compile import Element, compile_element
-from builder.rootfs.dib import Rootfs, build_rootfs, sweep
+from builder.rootfs.dib import Rootfs, build_rootfs, check_host, sweep
 from builder.rootfs.repositories import ResolvedRepository
 
-__all__ = ["Element", "ResolvedRepository", "Rootfs", "build_rootfs", "compile_element", "sweep"]
+__all__ = [
+    "Element",
+    "ResolvedRepository",
+    "Rootfs",
+    "build_rootfs",
+    "check_host",
+    "compile_element",
+    "sweep",
+]

@@ -27,7 +27,7 @@ from builder.rootfs.compile import Element, compile_element
 from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
 from builder.run import find_program, run
 
-__all__ = ["Rootfs", "build_rootfs", "sweep"]
+__all__ = ["Rootfs", "build_rootfs", "check_host", "sweep"]
 
 _HERE = Path(__file__).resolve().parent
 _ELEMENTS = _HERE / "elements"
@@ -65,7 +65,7 @@ def build_rootfs(
     :raises HallmarkError: not root, a key that is not the pinned one, an unknown package (with the recipe
         line that asks for it), a silent repository, a package with a bad signature, a full disk.
     """
-    _check_host(plan)
+    check_host(plan)
     trusted = trust(repositories)
     element = compile_element(plan, trusted)
     sweep(work)
@@ -211,7 +211,11 @@ def _memory_available() -> int:
     return 0
 
 
-def _check_host(plan: Plan) -> None:
+def check_host(plan: Plan) -> None:
+    """Refuse a host that can't build this plan, before anything is fetched or made.
+
+    :raises HallmarkError: not root, another architecture, or a program is missing.
+    """
     if os.geteuid() != 0:
         raise HallmarkError(
             "building a root filesystem needs root",
