@@ -218,7 +218,7 @@ def test_the_disk_can_only_be_enlarged(tmp_path: Path, places: tuple[Path, Path]
         pytest.fail("started")
 
 
-def test_the_sample_is_provisioned_restarted_and_shut_down_without_being_changed(
+def test_the_sample_is_provisioned_and_shut_down_without_being_changed(
     tmp_path: Path, sample_image: Artefacts
 ) -> None:
     image, work, logs = sample_image.image, tmp_path / "work", tmp_path / "logs"
@@ -247,8 +247,6 @@ def test_the_sample_is_provisioned_restarted_and_shut_down_without_being_changed
         # Nothing but the two endpoints can be reached.
         assert guest.run(["ip", "route", "show", "default"]).stdout == ""
         guest.run("sudo touch /root/written-by-the-test", check=True)
-        assert guest.reboot() > 0
-        assert guest.run("sudo test -e /root/written-by-the-test").returncode == 0
         process = guest.process
     assert process.returncode == 0, "the guest powered itself off"
     assert digest_file(image) == before
