@@ -87,7 +87,8 @@ def publish(
         seconds = round(time.monotonic() - began, 3)
         location = _location(place, name, where, seconds=seconds, now=now, before=before)
         release = _record(plan, certified, artefacts, name, location, previous, now=now, who=who, why=why)
-        release.write(artefacts.release)
+        if release != previous:
+            release.write(artefacts.release)
     log.info(f"published: {location.url}")
     return release
 
