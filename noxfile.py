@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
+from pathlib import Path
 
 import nox
+
+# Whichever way nox was started: its own environment's programs come first.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
 
 nox.options.sessions = ["lint", "typecheck", "unit"]
 nox.options.default_venv_backend = "none"
