@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builder import log
 from builder.errors import HallmarkError
 from builder.recipe import Plan
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
@@ -209,9 +208,3 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
         outputs=(artefacts.certificate, artefacts.report_html, artefacts.report_xml, artefacts.results),
         make=make,
     )
-
-
-def announce(artefacts: Artefacts) -> None:
-    """Tell where the results are."""
-    log.info(f"report: {artefacts.report_html}")
-    log.info(f"certificate: {artefacts.certificate}")

@@ -19,7 +19,7 @@ from builder.errors import HallmarkError
 from builder.recipe import Plan, find, load, plan
 from builder.rootfs import ResolvedRepository, check_host
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
-from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
+from builder.workspace import Artefacts, Workspace, atomic_file, digest_json
 
 __all__ = ["Pipeline", "existing"]
 
@@ -219,8 +219,3 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
             hint=f"build it again: hallmark build {name}",
         )
     return found, Plan.model_validate_json(found.plan.read_bytes())
-
-
-def digest_of(artefacts: Artefacts) -> str:
-    """The SHA-256 of the image file's bytes, footer included."""
-    return digest_file(artefacts.image)
