@@ -24,6 +24,7 @@ from builder.errors import CommandFailed, HallmarkError
 from builder.run import Completed
 from builder.vm import azure, monitor, qemu, seed, ssh
 from builder.vm.acceleration import Acceleration
+from builder.vm.emulator import Emulator, emulator
 from builder.vm.firmware import Firmware, prepare
 from builder.vm.serial import SerialLog
 
@@ -54,13 +55,18 @@ class Machine:
     serial: Path
     firmware: Firmware
     requests: Path
-    process: subprocess.Popen[bytes]
+    emulator: Emulator
     monitor: Path
     connection: ssh.Connection
     watch: SerialLog
     boot_seconds: float = 0.0
     _resets: int = field(default=0)
     _timer_panics: int = field(default=0)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The QEMU of this guest; another one after each restart."""
+        return self.emulator.process
 
     def run(self, command: str | Sequence[str], *, timeout: float = 120, check: bool = False) -> Completed:
         """Run a command in the guest as ``user``; see ``builder.vm.ssh.Connection.run``."""
@@ -144,7 +150,7 @@ class Machine:
             raise HallmarkError(
                 failure.what, where=self.serial, why=failure.line, hint=failure.hint, details=details
             )
-        if self.process.poll() is not None:
+        if not self.emulator.alive():
             raise self._ended()
         if self.watch.timer_panics > self._timer_panics:
             self._timer_panics = self.watch.timer_panics
@@ -299,6 +305,7 @@ def start(
             cpus=cpus,
             serial=serial,
             monitor=sockets / "qmp",
+            events=sockets / "events",
             ssh_port=port,
             mac=mac,
             uuid=str(machine_id),
@@ -317,7 +324,7 @@ def start(
         connection = ssh.Connection(config, sockets / "ssh", serial.with_suffix(".ssh.log"))
         argv = qemu.arguments(guest, program=run.find_program("qemu-system-x86_64"))
         with (
-            run.spawn(argv, log_file=serial.with_suffix(".qemu.log"), grace=5) as process,
+            emulator(argv, log_file=serial.with_suffix(".qemu.log"), events=guest.events) as running,
             connection.connected(),
         ):
             yield Machine(
@@ -329,7 +336,7 @@ def start(
                 serial=serial,
                 firmware=firmware,
                 requests=requests,
-                process=process,
+                emulator=running,
                 monitor=guest.monitor,
                 connection=connection,
                 watch=SerialLog(serial),

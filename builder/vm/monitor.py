@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from builder.errors import HallmarkError
 
-__all__ = ["execute"]
+__all__ = ["EventLog", "execute"]
 
 
 def execute(
@@ -35,6 +38,44 @@ def execute(
     except OSError as error:
         raise HallmarkError(f"QEMU's monitor does not answer {command!r}: {error}", where=path) from None
     return reply
+
+
+class EventLog:
+    """Keeps a monitor connection open, so that the reason of QEMU's end can be read after it.
+
+    The few events of a guest's life wait in the socket; nobody has to read them while the guest runs.
+    """
+
+    def __init__(self, path: Path, process: subprocess.Popen[bytes], *, timeout: float = 30) -> None:
+        """Connect to the monitor of a QEMU that was just started; without one there are no events."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        end = time.monotonic() + timeout
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                self._socket.connect(str(path))
+                self._socket.sendall(b'{"execute": "qmp_capabilities"}\n')
+                return
+            except (FileNotFoundError, ConnectionRefusedError, BrokenPipeError):
+                time.sleep(0.02)
+
+    def end_reason(self) -> str | None:
+        """Why QEMU ended, in the words of its SHUTDOWN event (``guest-reset``, ``guest-shutdown``, …)."""
+        data = b""
+        self._socket.settimeout(5)
+        with suppress(OSError):
+            while chunk := self._socket.recv(65536):
+                data += chunk
+        self.close()
+        reason: str | None = None
+        for line in data.splitlines():
+            message = json.loads(line) if line.endswith(b"}") else {}
+            if message.get("event") == "SHUTDOWN":
+                reason = message["data"]["reason"]
+        return reason
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._socket.close()
 
 
 def _reply(stream: BinaryIO, path: Path, command: str) -> object:

@@ -55,7 +55,7 @@ class Guest:
     ``overlay`` is the qcow2 file that takes the writes (None: no disk). ``seeds`` are raw read-only disks,
     attached after the first disk in this order; ``disc`` is in the DVD drive. ``network`` holds further
     options of the user network, ``forwards`` values of ``guestfwd=``. ``uuid`` is the machine's SMBIOS
-    UUID.
+    UUID. ``serial`` is appended to; ``monitor`` and ``events`` are sockets that QEMU makes.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Guest:
     cpus: int
     serial: Path
     monitor: Path
+    events: Path
     ssh_port: int
     mac: str
     uuid: str
@@ -131,9 +132,12 @@ def arguments(guest: Guest, *, program: str = "qemu-system-x86_64") -> tuple[str
     else:
         # SeaBIOS then writes its messages ("No bootable device") to the serial line as well.
         argv[argv.index("-machine") + 1] += ",graphics=off"
-    argv += ["-chardev", f"file,id=serial,path={_value(guest.serial)}", "-serial", "chardev:serial"]
+    argv += ["-chardev", f"file,id=serial,path={_value(guest.serial)},append=on", "-serial", "chardev:serial"]
     argv += ["-chardev", f"socket,id=monitor,path={_value(guest.monitor)},server=on,wait=off"]
     argv += ["-mon", "chardev=monitor,mode=control"]
+    # One monitor serves one client; the second is held open for the reason of QEMU's end.
+    argv += ["-chardev", f"socket,id=events,path={_value(guest.events)},server=on,wait=off"]
+    argv += ["-mon", "chardev=events,mode=control", "-action", "reboot=shutdown"]
     argv += ["-device", "virtio-rng-pci"]
     argv += _disks(guest)
     argv += ["-netdev", _network(guest), "-device", f"virtio-net-pci,netdev=net,mac={guest.mac},romfile="]

@@ -47,7 +47,7 @@ def test_a_deadline_kills_grandchildren(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     with pytest.raises(CommandFailed, match="longer than"):
         run(["sh", "-c", f"sleep 60 & echo $! > {marker}; wait"], timeout=0.5)
-    assert not _alive(int(marker.read_text()))
+    assert _ends(int(marker.read_text()))
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,9 +80,15 @@ def test_children_die_when_hallmark_is_killed(tmp_path: Path) -> None:
     assert _alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    while _alive(child) and time.monotonic() < deadline:
+    assert _ends(child)
+
+
+def _ends(pid: int) -> bool:
+    """Whether a process that was killed is gone; on a busy machine that takes the kernel a moment."""
+    deadline = time.monotonic() + 10
+    while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _alive(child)
+    return not _alive(pid)
 
 
 def _alive(pid: int) -> bool:

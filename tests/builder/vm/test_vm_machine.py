@@ -247,7 +247,13 @@ def test_the_sample_is_provisioned_and_shut_down_without_being_changed(
         # Nothing but the two endpoints can be reached.
         assert guest.run(["ip", "route", "show", "default"]).stdout == ""
         guest.run("sudo touch /root/written-by-the-test", check=True)
+        # A guest that restarts keeps what it wrote, and comes up in a QEMU of its own.
+        first = guest.process
+        guest.reboot()
         process = guest.process
+        assert first.returncode == 0
+        assert process.pid != first.pid
+        guest.run("sudo test -e /root/written-by-the-test", check=True)
     assert process.returncode == 0, "the guest powered itself off"
     assert digest_file(image) == before
     assert list(work.iterdir()) == []

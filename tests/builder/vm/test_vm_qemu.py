@@ -23,6 +23,7 @@ def guest(**changes: object) -> qemu.Guest:
         "cpus": 2,
         "serial": Path("/l/serial.log"),
         "monitor": Path("/s/qmp"),
+        "events": Path("/s/events"),
         "ssh_port": 2222,
         "mac": "02:00:00:00:00:01",
         "uuid": "0b4d7c52-7b0a-4b3c-9f0e-000000000001",
