@@ -138,28 +138,7 @@ def test_a_killed_build_leaves_nothing_behind_and_goes_on(
     stage: str, workspace: Workspace, sample_image: Artefacts, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     space = Workspace.default(build=tmp_path_factory.mktemp("killed") / "build", cache=workspace.cache)
-    argv = [
-        sys.executable,
-        "-m",
-        "builder.cli",
-        "build",
-        "sample-9",
-        "--json",
-        "--build-dir",
-        str(space.build),
-    ]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
-    assert process.stdout is not None
-    for line in process.stdout:
-        record = json.loads(line)
-        if record["event"] == "step-start" and record["title"] == stage:
-            break
-    else:
-        pytest.fail(f"the build ended before {stage!r} began")
-    time.sleep(12 if stage == "root filesystem" else 1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    time.sleep(2)
+    _kill_in(space, "build", step=stage, after=12 if stage == "root filesystem" else 1)
     assert _left_behind(space) == []
     assert not list(space.build.rglob("image.vhd"))
     done = hallmark(space, "build", "sample-9", "--json")
@@ -171,6 +150,47 @@ def test_a_killed_build_leaves_nothing_behind_and_goes_on(
     if image.parent.name == sample_image.root.name:
         assert digest_file(image) == digest_file(sample_image.image), "two builds of one version differ"
     shutil.rmtree(space.build)
+
+
+def test_a_killed_look_leaves_nothing_behind_and_is_taken_again(
+    altered: Artefacts, workspace: Workspace
+) -> None:
+    space = Workspace(altered.root.parent.parent, workspace.cache)
+    booted, disk = (altered.stages / f"observe-{name}.json" for name in ("booted-bios", "disk"))
+    looked = booted.read_bytes()
+    certificate = altered.certificate.read_bytes()
+    booted.unlink()
+    disk.unlink()
+    _kill_in(space, "certify", step="look at the booted view, bios", after=8)
+    assert _left_behind(space) == []
+    booted.write_bytes(looked)
+    _kill_in(space, "certify", step="look at the disk view", after=15)
+    assert _left_behind(space) == []
+    assert not disk.exists()
+    assert altered.certificate.read_bytes() == certificate
+    done = hallmark(space, "certify", "sample-9", "--json")
+    stages = [json.loads(line) for line in done.stdout.splitlines() if '"stages"' in line][-1]["stages"]
+    states = {item["name"]: item["state"] for item in stages}
+    assert states["observe-disk"] == "done"
+    assert {states[f"observe-{name}"] for name in ("booted-uefi", "booted-bios", "format")} == {"up to date"}
+
+
+def _kill_in(space: Workspace, verb: str, *, step: str, after: float) -> None:
+    """Run a verb on the sample and kill it, ``after`` seconds into a step."""
+    words = [verb, "sample-9", "--json", "--build-dir", str(space.build)]
+    argv = [sys.executable, "-m", "builder.cli", *words]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    assert process.stdout is not None
+    for line in process.stdout:
+        record = json.loads(line)
+        if record["event"] == "step-start" and record["title"] == step:
+            break
+    else:
+        pytest.fail(f"{verb} ended before {step!r} began")
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(2)
 
 
 def _left_behind(space: Workspace) -> list[str]:
