@@ -17,6 +17,7 @@ from builder import log
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.run import redact
 from builder.stages import StageReport
+from builder.vm.firmware import FIRMWARES
 from builder.workspace import Workspace
 
 __all__ = ["main", "parser"]
@@ -231,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     recipe(verb("build", _build, "build a recipe's image"))
     sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
-    sub.add_argument("--firmware", choices=("bios", "uefi"), default="uefi")
+    sub.add_argument("--firmware", choices=FIRMWARES, default="uefi")
     recipe(verb("certify", _certify, "examine an image and issue its certificate"))
     for name, function, text in (
         ("publish", _publish, "publish a certified image"),

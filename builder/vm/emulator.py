@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from builder import run
+from builder.vm import tpm
 from builder.vm.monitor import EventLog
 
 __all__ = ["Emulator", "emulator"]
@@ -26,8 +27,11 @@ class Emulator:
 
     process: subprocess.Popen[bytes]
 
-    def __init__(self, argv: Sequence[str], *, log_file: Path, events: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, argv: Sequence[str], *, log_file: Path, events: Path, trusted: tpm.Tpm | None, stack: ExitStack
+    ) -> None:
         self._argv = argv
+        self._tpm = trusted
         self._log_file = log_file
         self._events = events
         self._stack = stack
@@ -36,6 +40,8 @@ class Emulator:
     def _start(self) -> None:
         self._stack.close()
         self._events.unlink(missing_ok=True)
+        if self._tpm is not None:
+            self._stack.enter_context(tpm.running(self._tpm, log_file=self._log_file))
         self.process = self._stack.enter_context(run.spawn(self._argv, log_file=self._log_file, grace=5))
         self._log = EventLog(self._events, self.process)
         self._stack.callback(self._log.close)
@@ -51,12 +57,15 @@ class Emulator:
 
 
 @contextmanager
-def emulator(argv: Sequence[str], *, log_file: Path, events: Path) -> Iterator[Emulator]:
+def emulator(
+    argv: Sequence[str], *, log_file: Path, events: Path, trusted: tpm.Tpm | None = None
+) -> Iterator[Emulator]:
     """Run QEMU for the length of a ``with`` block.
 
     :param argv: QEMU's arguments, as ``builder.vm.qemu.arguments`` gives them.
     :param log_file: takes QEMU's own messages.
     :param events: the socket of its second monitor.
+    :param trusted: the TPM of the machine, if it has one.
     """
     with ExitStack() as stack:
-        yield Emulator(argv, log_file=log_file, events=events, stack=stack)
+        yield Emulator(argv, log_file=log_file, events=events, trusted=trusted, stack=stack)

@@ -1,15 +1,15 @@
 """The firmware that a guest starts with, as data.
 
 ``bios`` is SeaBIOS, which QEMU carries itself and which stands for a generation 1 machine; ``uefi`` is
-OVMF, which stands for generation 2. OVMF keeps its variables in a second flash chip: every guest gets its
-own copy, so that no boot entry of one guest is seen by the next. Another kind (Secure Boot: enrolled
-variables, SMM, a TPM) is one more row in ``_OVMF``.
+OVMF, which stands for generation 2; ``uefi-secure`` is OVMF with Microsoft's keys enrolled and Secure Boot
+on, and a TPM beside it, which stands for Trusted Launch. OVMF keeps its variables in a second flash chip:
+every guest gets its own copy, so that no boot entry of one guest is seen by the next.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +17,8 @@ from builder.errors import HallmarkError
 
 __all__ = ["FIRMWARES", "Firmware", "FirmwareFiles", "locate", "prepare"]
 
-Firmware = Literal["bios", "uefi"]
-FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi")
+Firmware = Literal["bios", "uefi", "uefi-secure"]
+FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "uefi-secure")
 
 # (code, variables) pairs in order of preference. Debian and Ubuntu: package ovmf; Fedora and EL: edk2-ovmf.
 _OVMF: dict[str, tuple[tuple[str, str], ...]] = {
@@ -28,7 +28,13 @@ _OVMF: dict[str, tuple[tuple[str, str], ...]] = {
         ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
         ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
     ),
+    "uefi-secure": (
+        ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+        ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+    ),
 }
+# Secure Boot's variables are writable from System Management Mode only.
+_SECURE = ("-global", "driver=cfi.pflash01,property=secure,value=on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class FirmwareFiles:
 
     ``code`` is opened read-only, ``variables`` belongs to one guest alone; both are None for the BIOS.
     ``machine`` is the value of QEMU's ``-machine``. ``options`` are further arguments that this firmware
-    needs.
+    needs. ``tpm``: a TPM 2.0 belongs to it.
     """
 
     kind: Firmware
@@ -45,6 +51,7 @@ class FirmwareFiles:
     code: Path | None = None
     variables: Path | None = None
     options: tuple[str, ...] = ()
+    tpm: bool = False
 
 
 def locate(kind: Firmware) -> FirmwareFiles:
@@ -58,6 +65,8 @@ def locate(kind: Firmware) -> FirmwareFiles:
         raise HallmarkError(f"unknown firmware {kind!r}", hint=f"use one of: {', '.join(FIRMWARES)}")
     for code, variables in _OVMF[kind]:
         if Path(code).is_file() and Path(variables).is_file():
+            if kind == "uefi-secure":
+                return FirmwareFiles(kind, "q35,smm=on", Path(code), Path(variables), _SECURE, tpm=True)
             return FirmwareFiles(kind, "q35,smm=off", Path(code), Path(variables))
     raise HallmarkError(
         "the UEFI firmware for guests (OVMF) is not installed",
@@ -77,4 +86,4 @@ def prepare(kind: Firmware, *, work: Path) -> FirmwareFiles:
         return files
     own = work / "firmware-variables.fd"
     shutil.copyfile(files.variables, own)
-    return FirmwareFiles(files.kind, files.machine, files.code, own, files.options)
+    return replace(files, variables=own)

@@ -22,7 +22,7 @@ from pathlib import Path
 from builder import log, run
 from builder.errors import CommandFailed, HallmarkError
 from builder.run import Completed
-from builder.vm import azure, monitor, qemu, seed, ssh
+from builder.vm import azure, monitor, qemu, seed, ssh, tpm
 from builder.vm.acceleration import Acceleration
 from builder.vm.emulator import Emulator, emulator
 from builder.vm.firmware import Firmware, prepare
@@ -297,9 +297,11 @@ def start(
         for old in (serial, serial.with_suffix(".qemu.log"), serial.with_suffix(".ssh.log"), requests):
             old.unlink(missing_ok=True)
         port = ssh.free_port()
+        files = prepare(firmware, work=scratch)
+        trusted = tpm.Tpm(scratch / "tpm", sockets / "tpm") if files.tpm else None
         guest = qemu.Guest(
             name=f"hallmark-{firmware}",
-            firmware=prepare(firmware, work=scratch),
+            firmware=files,
             accelerator=acceleration.kind,
             memory_mib=memory_mib,
             cpus=cpus,
@@ -314,6 +316,7 @@ def start(
             overlay=_overlay(image, scratch, disk_mib) if image else None,
             seeds=(nocloud,),
             disc=disc,
+            tpm=trusted.socket if trusted else None,
             chassis_asset_tag=azure.CHASSIS_ASSET_TAG,
             network=azure.USER_NETWORK,
             forwards=azure.forwards(description=description, requests=requests),
@@ -324,7 +327,9 @@ def start(
         connection = ssh.Connection(config, sockets / "ssh", serial.with_suffix(".ssh.log"))
         argv = qemu.arguments(guest, program=run.find_program("qemu-system-x86_64"))
         with (
-            emulator(argv, log_file=serial.with_suffix(".qemu.log"), events=guest.events) as running,
+            emulator(
+                argv, log_file=serial.with_suffix(".qemu.log"), events=guest.events, trusted=trusted
+            ) as running,
             connection.connected(),
         ):
             yield Machine(

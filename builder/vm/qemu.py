@@ -55,7 +55,8 @@ class Guest:
     ``overlay`` is the qcow2 file that takes the writes (None: no disk). ``seeds`` are raw read-only disks,
     attached after the first disk in this order; ``disc`` is in the DVD drive. ``network`` holds further
     options of the user network, ``forwards`` values of ``guestfwd=``. ``uuid`` is the machine's SMBIOS
-    UUID. ``serial`` is appended to; ``monitor`` and ``events`` are sockets that QEMU makes.
+    UUID. ``serial`` is appended to; ``monitor`` and ``events`` are sockets that QEMU makes,
+    ``tpm`` the control socket of a TPM 2.0 emulator that runs already.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Guest:
     overlay: Path | None = None
     seeds: tuple[Path, ...] = ()
     disc: Path | None = None
+    tpm: Path | None = None
     chassis_asset_tag: str | None = None
     network: str | None = None
     forwards: tuple[str, ...] = ()
@@ -139,6 +141,9 @@ def arguments(guest: Guest, *, program: str = "qemu-system-x86_64") -> tuple[str
     argv += ["-chardev", f"socket,id=events,path={_value(guest.events)},server=on,wait=off"]
     argv += ["-mon", "chardev=events,mode=control", "-action", "reboot=shutdown"]
     argv += ["-device", "virtio-rng-pci"]
+    if guest.tpm is not None:
+        argv += ["-chardev", f"socket,id=tpm,path={_value(guest.tpm)}"]
+        argv += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
     argv += _disks(guest)
     argv += ["-netdev", _network(guest), "-device", f"virtio-net-pci,netdev=net,mac={guest.mac},romfile="]
     if guest.chassis_asset_tag:
