@@ -298,7 +298,7 @@ def start(
             old.unlink(missing_ok=True)
         port = ssh.free_port()
         files = prepare(firmware, work=scratch)
-        trusted = tpm.Tpm(scratch / "tpm", sockets / "tpm") if files.tpm else None
+        trusted = tpm.Tpm(scratch / "tpm", sockets / "tpm.sock") if files.tpm else None
         guest = qemu.Guest(
             name=f"hallmark-{firmware}",
             firmware=files,
