@@ -1,4 +1,7 @@
-"""Both filesystems boot on both firmwares, and the guest agrees on what it runs."""
+"""XFS boots on both firmwares; two machines of one image are two machines; a new kernel comes up again.
+
+ext4 boots on both firmwares while the sample is certified: see test_release.py.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,70 @@ from pathlib import Path
 
 import pytest
 
+from builder import run
+from builder.sampledistro import SampleRepository
 from builder.vm.acceleration import probe
 from builder.vm.firmware import Firmware
-from builder.vm.machine import boot
+from builder.vm.machine import Machine, boot
 from builder.workspace import Artefacts, Workspace, digest_file
 
 pytestmark = pytest.mark.system
 
+# What Azure gives every machine and what the storage, the network and the console of Hyper-V need.
+_DRIVERS = {"hv_vmbus", "hv_netvsc", "hv_storvsc", "hv_utils", "hyperv-keyboard", "pci-hyperv", "nvme"}
+_SECRETS = (
+    "/etc/machine-id",
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/var/lib/NetworkManager/secret_key",
+    "/var/lib/systemd/random-seed",
+)
 
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_xfs_boots(xfs_image: Artefacts, workspace: Workspace, firmware: Firmware, tmp_path: Path) -> None:
-    # ext4 boots on both firmwares while the sample is certified: see test_release.py.
+
+def test_xfs_boots_and_every_machine_is_its_own(
+    xfs_image: Artefacts, workspace: Workspace, sample_repository: SampleRepository, tmp_path: Path
+) -> None:
     before = digest_file(xfs_image.image)
-    with boot(
-        xfs_image.image,
-        firmware=firmware,
-        work=tmp_path,
-        logs=tmp_path,
-        acceleration=probe(cache=workspace.cache),
-    ) as machine:
-        seen = machine.run(
-            "findmnt -no FSTYPE /; findmnt -no FSTYPE /boot;"
-            " test -d /sys/firmware/efi && echo uefi || echo bios; /usr/sbin/getenforce;"
-            " systemctl is-system-running --wait; systemctl --failed --plain --no-legend",
-            timeout=300,
-        )
-    assert seen.stdout.split() == ["xfs", "xfs", firmware, "Enforcing", "running"]
+    identities: list[set[str]] = []
+    firmwares: tuple[Firmware, ...] = ("uefi", "bios")
+    for firmware in firmwares:
+        with boot(
+            xfs_image.image,
+            firmware=firmware,
+            work=tmp_path,
+            logs=tmp_path,
+            acceleration=probe(cache=workspace.cache),
+        ) as machine:
+            seen = machine.run(
+                "findmnt -no FSTYPE /; findmnt -no FSTYPE /boot;"
+                " test -d /sys/firmware/efi && echo uefi || echo bios; /usr/sbin/getenforce;"
+                " systemctl is-system-running --wait; systemctl --failed --plain --no-legend",
+                timeout=300,
+            )
+            assert seen.stdout.split() == ["xfs", "xfs", firmware, "Enforcing", "running"]
+            digests = machine.run(["sudo", "sha256sum", *_SECRETS], check=True).stdout.split()
+            assert digests[1::2] == list(_SECRETS)
+            identities.append(set(digests[0::2]))
+            if firmware == firmwares[-1]:
+                _reinstall_the_kernel(machine, sample_repository)
+    assert not identities[0] & identities[1], "two machines of one image share an identity"
     assert digest_file(xfs_image.image) == before, "booting changed the image"
+
+
+def _reinstall_the_kernel(machine: Machine, repository: SampleRepository) -> None:
+    """What an update does: the guest writes kernel package and initramfs anew, and restarts."""
+    release = machine.run(["uname", "-r"], check=True).stdout.strip()
+    initramfs = f"/boot/initramfs-{release}.img"
+    written = machine.run(["sudo", "sha256sum", initramfs], check=True).stdout
+    package = next(repository.path.glob("kernel-core-*.rpm"))
+    run.run(["scp", "-q", "-F", machine.ssh_config, package, "guest:kernel-core.rpm"], timeout=120)
+    machine.run("sudo rpm -U --replacepkgs kernel-core.rpm", check=True, timeout=300)
+    machine.run("sudo dracut --force", check=True, timeout=400)
+    assert machine.run(["sudo", "sha256sum", initramfs], check=True).stdout != written
+    listed = machine.run(["sudo", "lsinitrd", initramfs], check=True, timeout=120).stdout
+    modules = {Path(word).name.partition(".ko")[0] for word in listed.split() if ".ko" in word}
+    builtin = machine.run(["cat", f"/lib/modules/{release}/modules.builtin"], check=True).stdout
+    modules |= {Path(line).stem for line in builtin.splitlines()}
+    assert modules >= _DRIVERS, f"lost: {sorted(_DRIVERS - modules)}"
+    machine.reboot()
+    state = machine.run(["systemctl", "is-system-running", "--wait"], timeout=300).stdout.strip()
+    assert state == "running"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import doctor, log
+from builder import log
 from builder.doctor import Finding
+from builder.doctor import host as doctor
 from builder.vm.acceleration import Acceleration
 from builder.workspace import Workspace
 
@@ -123,7 +124,7 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
     for variable in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("npm_config_registry", nowhere)
-    apt, pypi, npm = doctor._registries()
+    apt, pypi, npm = doctor.registries()
     assert apt.ok is False and apt.detail and "sources.list" in apt.remedy
     assert pypi.ok is False and "pip config" in pypi.remedy
     assert npm.ok is None and "npm config" in npm.remedy

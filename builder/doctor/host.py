@@ -1,8 +1,7 @@
 """Examines the host: what Hallmark needs, what is there, and what to do about each miss.
 
-Everything is tried, not guessed: programs are run, libguestfs is launched, namespaces are made, and each
-registry is asked through the client that will use it, so mirrors and proxies of the host's own
-configuration count.
+Everything is tried, not guessed: programs are run, libguestfs is launched, namespaces are made, and the
+registries are asked.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import re
 import shutil
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from builder import log, run
-from builder.errors import CommandFailed, HallmarkError
+from builder.doctor.finding import Finding, last_words
+from builder.doctor.registries import registries
+from builder.errors import HallmarkError
 from builder.vm import firmware
 from builder.vm.acceleration import Acceleration, probe
 from builder.workspace import Workspace
@@ -30,20 +30,6 @@ __all__ = ["Finding", "examine", "report"]
 
 _MIB = 1 << 20
 _GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    ``ok`` is False when a build would fail because of it, None when only something optional is missing or
-    it could not be told. ``detail`` is what was measured, ``remedy`` what to do ("" when nothing is).
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +104,7 @@ def examine(*, workspace: Workspace) -> list[Finding]:
         lambda: _guestfs(acceleration),
         _firmware,
         lambda: [*_space(workspace), _memory()],
-        _registries,
+        registries,
     ]
     # Side by side: the launch is most of the time, the registries are waiting.
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -168,7 +154,7 @@ def _namespaces() -> Finding:
         return Finding(
             "namespaces",
             False,
-            f"cannot mount in a namespace of its own: {_last(error)}",
+            f"cannot mount in a namespace of its own: {last_words(error)}",
             "run as root on a virtual or real machine, or in a privileged container",
         )
     loop = Path("/dev/loop-control")
@@ -203,7 +189,7 @@ def _tool(tool: _Tool) -> Finding:
         result = run.run([program, *tool.version], check=False, timeout=30)
     except HallmarkError as error:
         return Finding(
-            tool.name, False, f"{program} does not run: {_last(error)}", f"reinstall {tool.debian}"
+            tool.name, False, f"{program} does not run: {last_words(error)}", f"reinstall {tool.debian}"
         )
     if result.returncode in (126, 127) or result.returncode < 0:
         return Finding(
@@ -245,7 +231,7 @@ def _guestfs(acceleration: Acceleration) -> list[Finding]:
             "libguestfs-test-tool says more; the usual causes are no kernel below /boot (install "
             "linux-image-cloud-amd64), one that only root can read, or a full /var/tmp"
         )
-        return [binding, Finding("libguestfs launch", False, _last(error), remedy)]
+        return [binding, Finding("libguestfs launch", False, last_words(error), remedy)]
     seconds = time.monotonic() - began
     how = "emulated" if acceleration.force_tcg else "KVM"
     return [binding, Finding("libguestfs launch", True, f"version {version}, {seconds:.0f} s ({how})")]
@@ -273,7 +259,8 @@ def _binding() -> Finding:
         return Finding(
             name,
             False,
-            f"{there[0]} cannot be imported by {sys.executable} (needs the suffix {suffix}): {_last(error)}",
+            f"{there[0]} cannot be imported by {sys.executable} (needs the suffix {suffix}):"
+            f" {last_words(error)}",
             "it is compiled for the system's Python: make the environment with /usr/bin/python3 by ./ci/nox",
         )
     return Finding(name, True, f"imports into Python {platform.python_version()} ({suffix})")
@@ -322,86 +309,3 @@ def _memory() -> Finding:
             ok = None if available >= _MEMORY_GIB / 2 else False
             return Finding("memory", ok, detail, "end other programs, or add memory")
     return Finding("memory", None, "the kernel does not say how much is available")
-
-
-def _registries() -> list[Finding]:
-    return [_apt(), _pypi(), _npm()]
-
-
-def _apt() -> Finding:
-    """Fetch the signed release files of every source that apt is configured with, into a directory of our
-    own."""
-    name = "registry: apt"
-    if shutil.which("apt-get") is None:
-        return Finding(
-            name, None, "this system has no apt", "the sample distribution is made on Debian or Ubuntu only"
-        )
-    with tempfile.TemporaryDirectory(prefix="hallmark-apt-") as directory:
-        lists = Path(directory) / "lists"
-        (lists / "partial").mkdir(parents=True)
-        lists.chmod(0o755)
-        Path(directory).chmod(0o755)
-        options = [
-            f"Dir::State::lists={lists}",
-            "Dir::Cache::pkgcache=",
-            "Dir::Cache::srcpkgcache=",
-            "Acquire::Retries=1",
-            "Acquire::http::Timeout=15",
-            "Acquire::https::Timeout=15",
-            "Acquire::Languages=none",
-            "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false",
-            "APT::Update::Error-Mode=any",
-            "APT::Sandbox::User=root",
-        ]
-        argv = ["apt-get", "-q", *(word for option in options for word in ("-o", option)), "update"]
-        failure = _answer(argv, env={"LC_ALL": "C"})
-        releases = len(list(lists.glob("*Release")))
-    if failure or not releases:
-        detail = failure or "no source is configured"
-        return Finding(
-            name, False, detail, "check /etc/apt/sources.list(.d) and the proxy in /etc/apt/apt.conf.d"
-        )
-    return Finding(name, True, f"{releases} configured sources answer")
-
-
-def _pypi() -> Finding:
-    name = "registry: PyPI"
-    options = ["--timeout", "15", "--retries", "1", "--disable-pip-version-check"]
-    argv = [sys.executable, "-m", "pip", "index", "versions", "diskimage-builder", *options]
-    failure = _answer(argv)
-    if failure:
-        return Finding(
-            name, False, failure, "check `pip config list`: the index, its certificate and the proxy"
-        )
-    return Finding(name, True, "the index that pip is configured with answers")
-
-
-def _npm() -> Finding:
-    name = "registry: npm"
-    npm = shutil.which("npm", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    if npm is None:
-        remedy = "publishing to a local Azurite needs it: install hallmark[azurite] into this environment"
-        return Finding(name, None, "npm is not installed", remedy)
-    timeouts = ["--fetch-timeout=15000", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
-    failure = _answer([npm, "view", "azurite", "version", "--prefer-online", *timeouts])
-    if failure:
-        return Finding(name, None, failure, "check `npm config list`: registry, cafile and proxy")
-    return Finding(name, True, "the registry that npm is configured with answers")
-
-
-def _answer(argv: Sequence[str], *, env: dict[str, str] | None = None) -> str | None:
-    """None if the command succeeds within a minute, else its last words."""
-    try:
-        run.run(argv, env=env, timeout=60)
-    except HallmarkError as error:
-        return _last(error)
-    return None
-
-
-def _last(error: HallmarkError) -> str:
-    """The last line of a program's output, or what went wrong when it printed nothing."""
-    if isinstance(error, CommandFailed):
-        lines = [line.strip() for line in error.output.splitlines() if line.strip()]
-        if lines:
-            return lines[-1][:300]
-    return error.what
