@@ -87,6 +87,12 @@ def _explain(options: argparse.Namespace, workspace: Workspace) -> int:
     return cli.explain_command(options.recipe, options.path)
 
 
+def _matrix(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.matrix_command(options.recipes)
+
+
 def _schema(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.recipe import cli
 
@@ -221,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("lint", _lint, "check recipes: every violation with file and line"),
         ("plan", _plan, "print what recipes would build, as JSON"),
+        ("matrix", _matrix, "print every variant of recipes as jobs for a CI system, as JSON"),
     ):
         verb(name, function, text).add_argument(
             "recipes", nargs="*", metavar="recipe", help="names or paths (default: every recipe in images/)"

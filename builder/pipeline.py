@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from builder import log, versions
 from builder.errors import HallmarkError
-from builder.recipe import Plan, find, load, plan
+from builder.recipe import Plan, find, load, name_of, plan, refuse
 from builder.rootfs import ResolvedRepository, check_host
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_json
@@ -46,6 +47,14 @@ class Pipeline:
         path = find(self.recipe)
         loaded = load(path)
         draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
+        if draft.ostree is not None:
+            raise HallmarkError(
+                f"{draft.recipe} is a recipe for an ostree system, which can't be built yet",
+                where=loaded.where("ostree"),
+                why="it can be checked, explained and planned; deploying a commit to a disk is missing",
+                hint="build a recipe that is made of packages",
+            )
+        refuse(loaded, draft, today=datetime.now(UTC).date())
         check_host(draft)
         name = draft.recipe
         with self.workspace.lock(name):
@@ -193,8 +202,8 @@ class Pipeline:
 
     @property
     def recipe_name(self) -> str:
-        """The recipe's name, whether it was given as a name or as a path."""
-        return Path(self.recipe).stem
+        """The full name of the variant that is built, whether it was given as a name or as a path."""
+        return name_of(self.recipe)
 
 
 def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:
@@ -202,7 +211,7 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
 
     :raises HallmarkError: there is none, or it was changed since it was built.
     """
-    name = Path(recipe).stem
+    name = name_of(recipe)
     found = workspace.artefacts(name, version) if version else versions.newest(workspace, name)
     if found is None or not found.image.exists() or not found.plan.exists():
         raise HallmarkError(

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from builder.publish.release import Release
+from builder.recipe.support import SupportEnd
 
 __all__ = ["Catalog", "Entry", "Package"]
 
@@ -28,13 +29,15 @@ class Entry(_Frozen):
     """One release in the catalog.
 
     ``files`` maps what a file is (``certificate``, ``report``, ``sbom``, ``packages``, ``release``) to its
-    path relative to the catalog. ``highlights`` are the packages that people choose an image by.
+    path relative to the catalog. ``highlights`` are the packages that people choose an image by. ``support``
+    tells until when the suppliers maintain the release and each .NET channel in it, the earliest end first.
     """
 
     release: Release
     files: dict[str, str]
     package_count: int
     highlights: tuple[Package, ...] = ()
+    support: tuple[SupportEnd, ...] = ()
 
 
 class Catalog(_Frozen):

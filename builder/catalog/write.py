@@ -6,6 +6,7 @@ The page needs no script and no network: it can be read from a file share, a web
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from builder.catalog.model import Catalog, Entry, Package
 from builder.errors import HallmarkError
 from builder.publish.release import Release
+from builder.recipe.support import SupportEnd, ends_of
 from builder.rootfs.manifest import Package as InstalledPackage
 from builder.versions import parse as parse_version
 from builder.workspace import Artefacts, Workspace, atomic_directory
@@ -39,6 +41,7 @@ _HIGHLIGHTS = (
     "podman",
     "selinux-policy-targeted",
 )
+_DOTNET = re.compile(r"(?:dotnet-runtime|aspnetcore-runtime|dotnet-sdk)-([0-9]+\.[0-9]+)\Z")
 _PACKAGES = TypeAdapter(tuple[InstalledPackage, ...])
 
 
@@ -113,7 +116,24 @@ def _entry(
         if source.exists():
             shutil.copyfile(source, directory / home / source.name)
             files[kind] = str(home / source.name)
-    return Entry(release=release, files=files, package_count=len(packages), highlights=_highlights(packages))
+    return Entry(
+        release=release,
+        files=files,
+        package_count=len(packages),
+        highlights=_highlights(packages),
+        support=_support(release, packages),
+    )
+
+
+def _support(release: Release, packages: tuple[InstalledPackage, ...]) -> tuple[SupportEnd, ...]:
+    """Until when what is in the image is maintained; the .NET channels are those of its packages."""
+    found = [match[1] for item in packages if (match := _DOTNET.match(item.name))]
+    return ends_of(
+        distribution=release.distribution_id,
+        name=release.distribution,
+        release=release.release,
+        channels=tuple(dict.fromkeys(found)),
+    )
 
 
 def _packages(artefacts: Artefacts) -> tuple[InstalledPackage, ...]:
@@ -170,4 +190,5 @@ def _environment(now: datetime) -> Environment:
     environment.filters["evr"] = evr
     environment.filters["day"] = lambda when: f"{when.day} {when:%B %Y}"
     environment.globals["now"] = now
+    environment.globals["today"] = now.date()
     return environment

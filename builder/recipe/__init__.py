@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from builder.recipe.lint import Finding, lint
-from builder.recipe.load import Recipe, find, load, names
+from builder.recipe.lint import Finding, lint, refuse
+from builder.recipe.load import Recipe, Reference, expand, find, load, name_of, names
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
 from builder.recipe.violations import RecipeError, Violation
 
-__all__ = ["Finding", "Plan", "Recipe", "RecipeError", "Violation", "find", "lint", "load", "names", "plan"]
+__all__ = [
+    "Finding",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "Reference",
+    "Violation",
+    "expand",
+    "find",
+    "lint",
+    "load",
+    "name_of",
+    "names",
+    "plan",
+    "refuse",
+]

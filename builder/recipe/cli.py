@@ -1,4 +1,4 @@
-"""The verbs that only look at recipes: lint, plan, explain, schema."""
+"""The verbs that only look at recipes: lint, plan, explain, matrix, schema."""
 
 from __future__ import annotations
 
@@ -11,39 +11,49 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.recipe import schema
 from builder.recipe.explain import explain
-from builder.recipe.lint import lint
-from builder.recipe.load import Recipe, find, load, names
+from builder.recipe.lint import Finding, lint
+from builder.recipe.load import Recipe, Reference, expand, find, load, names
+from builder.recipe.matrix import Job, matrix
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
 
-__all__ = ["explain_command", "lint_command", "plan_command", "schema_command"]
+__all__ = ["explain_command", "lint_command", "matrix_command", "plan_command", "schema_command"]
 
 
 def lint_command(recipes: Sequence[str]) -> int:
-    """Check recipes (all of them if none is named) and print every finding; 1 if one is an error."""
+    """Check every variant of recipes (all of them if none is named), print every finding; 1 if one is an
+    error.
+    """
     today = datetime.now(UTC).date()
     bad = False
     for name in recipes or names():
+        found: dict[Finding, list[str]] = {}
         try:
-            recipe, draft = _draft(name)
+            drafts = [_draft(reference) for reference in expand(find(name))]
         except HallmarkError as error:
             log.event("lint", recipe=name, error=str(error))
             print(error)
             bad = True
             continue
-        findings = lint(recipe, draft, today=today)
-        for finding in findings:
-            log.event("finding", recipe=name, code=finding.code, level=finding.level, message=str(finding))
-            print(finding)
-        errors = sum(finding.level == "error" for finding in findings)
+        for recipe, draft in drafts:
+            for finding in lint(recipe, draft, today=today):
+                found.setdefault(finding, []).append(recipe.name)
+        for finding, where in found.items():
+            log.event("finding", recipes=where, code=finding.code, level=finding.level, message=str(finding))
+            print(finding if len(where) == len(drafts) else f"{finding} [{', '.join(where)}]")
+        errors = sum(finding.level == "error" for finding in found)
         bad = bad or errors > 0
-        print(f"{recipe.name}: {errors} errors, {len(findings) - errors} warnings", file=sys.stderr)
+        several = f", {len(drafts)} variants" if len(drafts) > 1 else ""
+        print(f"{name}: {errors} errors, {len(found) - errors} warnings{several}", file=sys.stderr)
     return 1 if bad else 0
 
 
 def plan_command(recipes: Sequence[str]) -> int:
-    """Print the plans of recipes (all of them if none is named) as one JSON object by name."""
-    plans = {draft.recipe: draft.model_dump(mode="json") for _, draft in map(_draft, recipes or names())}
+    """Print the plans of recipes (every variant of all of them if none is named) as one JSON object by full
+    name.
+    """
+    references = [find(name) for name in recipes] or _everything()
+    plans = {draft.recipe: draft.model_dump(mode="json") for _, draft in map(_draft, references)}
     print(json.dumps(plans, indent=2, ensure_ascii=False))
     return 0
 
@@ -55,15 +65,31 @@ def explain_command(name: str, path: str = "") -> int:
     return 0
 
 
+def matrix_command(recipes: Sequence[str]) -> int:
+    """Print every variant of recipes (all of them if none is named) as the jobs of a CI system: one JSON
+    object with ``include``, as GitHub Actions reads it.
+    """
+    references = [item for name in recipes for item in expand(find(name))] or _everything()
+    jobs: list[Job] = matrix(map(_draft, references), today=datetime.now(UTC).date())
+    print(
+        json.dumps({"include": [job.model_dump(mode="json") for job in jobs]}, indent=2, ensure_ascii=False)
+    )
+    return 0
+
+
 def schema_command() -> int:
     """Write ``images/recipe.schema.json``."""
     log.info(f"wrote {schema.write()}")
     return 0
 
 
-def _draft(name: str) -> tuple[Recipe, Plan]:
+def _everything() -> list[Reference]:
+    return [reference for name in names() for reference in expand(find(name))]
+
+
+def _draft(reference: Reference) -> tuple[Recipe, Plan]:
     """The plan that a build started today would begin with."""
-    recipe = load(find(name))
+    recipe = load(reference)
     now = datetime.now(UTC)
     major = recipe.context.release.partition(".")[0]
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -7,8 +7,6 @@ its effect.
 
 from __future__ import annotations
 
-import types
-import typing
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
@@ -25,7 +23,7 @@ from pydantic_core import CoreSchema
 
 from builder.recipe.conditions import check_specifier
 
-__all__ = ["MEANINGS", "LayerDocument", "Overlay", "RecipeDocument", "is_list", "model_at"]
+__all__ = ["MEANINGS", "LayerDocument", "ListEdit", "Overlay", "RecipeDocument", "VariantOverlay"]
 
 Item = TypeVar("Item")
 
@@ -57,6 +55,12 @@ Module = Annotated[str, _pattern(r"^[A-Za-z0-9_-]+$", "a name of letters, digits
 Argument = Annotated[str, _pattern(r"^[^\s\"']+$", "one argument, without spaces and quotes")]
 Mode = Annotated[str, _pattern(r"^0?[0-7]{3,4}$", "octal permission bits such as '0644'")]
 Fingerprint = Annotated[str, _pattern(r"^[0-9A-F]{40}$", "40 hexadecimal digits in upper case")]
+Commit = Annotated[str, _pattern(r"^[0-9a-f]{64}$", "an ostree commit: 64 hexadecimal digits")]
+Digest = Annotated[str, _pattern(r"^sha256:[0-9a-f]{64}$", "a digest such as 'sha256:…' with 64 digits")]
+VariantValue = Annotated[
+    str,
+    _pattern(r"^[a-z0-9]+([-_][a-z0-9]+)*$", "small letters, digits, hyphens and underscores", longest=30),
+]
 Specifier = Annotated[str, AfterValidator(check_specifier)]
 
 
@@ -236,8 +240,25 @@ class CertificationEntry(_Entry):
     waivers: RelativePath | None = Field(None, description="waivers file, relative to the recipe's directory")
 
 
+class OstreeEntry(_Entry):
+    """A system that comes as one commit or one bootable container, not as packages."""
+
+    remote: Name | None = Field(None, description="what the machine calls the place that updates come from")
+    url: Line | None = Field(None, description="the ostree repository")
+    ref: RelativePath | None = Field(
+        None, description="the branch, e.g. centos-atomic-host/7/x86_64/standard"
+    )
+    commit: Commit | None = Field(None, description="exactly this commit; without it the newest of the ref")
+    key: RelativePath | None = Field(None, description="public key file, relative to the recipe's directory")
+    fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
+    image: Line | None = Field(
+        None, description="a bootable container (bootc) instead of an ostree repository"
+    )
+    digest: Digest | None = Field(None, description="of the container's manifest: sha256:…")
+
+
 class Overlay(_Entry):
-    """What recipes, layers and windows have in common."""
+    """What recipes, layers, windows and variants have in common."""
 
     repositories: dict[Name, RepositoryEntry | None] | None = None
     packages: PackagesEntry | None = None
@@ -254,6 +275,13 @@ class Overlay(_Entry):
     disk: DiskEntry | None = None
     locale: LocaleEntry | None = None
     certification: CertificationEntry | None = None
+    ostree: OstreeEntry | None = None
+    security: Literal["standard", "trusted-launch", "confidential"] | None = Field(
+        None, description="the kind of virtual machine that the image is offered for"
+    )
+    processor: Literal["x86-64-v1", "x86-64-v2", "x86-64-v3"] | None = Field(
+        None, description="the least that a machine must have; default: what the release needs"
+    )
 
 
 class When(_Entry):
@@ -293,6 +321,13 @@ class LayerDocument(_Document):
     summary: Text
 
 
+class VariantOverlay(Overlay):
+    """What one value of a variant axis lays on the recipe; ``extends`` names layers below the recipe."""
+
+    extends: list[Name] | None = None
+    visibility: Literal["private", "tenant", "community"] | None = None
+
+
 class RecipeDocument(_Document):
     """One product line: images/NAME.yaml."""
 
@@ -303,62 +338,9 @@ class RecipeDocument(_Document):
     architecture: Literal["x86_64", "aarch64"] = "x86_64"
     licence: Literal["free", "payg", "byos"] = "free"
     visibility: Literal["private", "tenant", "community"] = "private"
-
-
-def is_list(path: tuple[str, ...]) -> bool:
-    """Whether the value at this path of a document is a list that layers append to."""
-    return ".".join(path) in _LISTS or (len(path) == 3 and path[0] == "edit" and path[2] == "lines")
-
-
-def model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that describes the map at a path of a document, or None."""
-    current: type[BaseModel] | None = model
-    annotation: Any = model
-    for step in path:
-        if current is not None and str(step) in current.model_fields:
-            annotation = current.model_fields[str(step)].annotation
-        else:
-            inner = [argument for argument in _arguments(annotation) if argument is not str]
-            if not inner:
-                return None
-            annotation = inner[-1]
-        current = _model(annotation)
-    return current
-
-
-def _arguments(annotation: Any) -> list[Any]:
-    """The element types of the first list or dict in an annotation."""
-    for part in _parts(annotation):
-        if typing.get_origin(part) in (list, dict):
-            return list(typing.get_args(part))
-    return []
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    for part in _parts(annotation):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part
-    return None
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """The members of a union, without ``Annotated`` around them."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _parts(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [part for member in typing.get_args(annotation) for part in _parts(member)]
-    return [annotation]
-
-
-def _list_paths(model: type[BaseModel], prefix: str = "") -> set[str]:
-    found: set[str] = set()
-    for name, field in model.model_fields.items():
-        if any(isinstance(mark, _List) for mark in field.metadata):
-            found.add(prefix + name)
-        elif (inner := _model(field.annotation)) is not None:
-            found |= _list_paths(inner, f"{prefix}{name}.")
-    return found
-
-
-_LISTS = frozenset(_list_paths(Overlay))
+    variants: dict[Name, dict[VariantValue, VariantOverlay | None]] | None = Field(
+        None, description="axes and their values; the first value of an axis is its default"
+    )
+    exclude_variants: list[dict[Name, VariantValue]] | None = Field(
+        None, description="combinations that do not exist: each names values of two or more axes"
+    )

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from builder.errors import HallmarkError, Where
-from builder.recipe import merge, syntax
+from builder.recipe import merge, syntax, variants
+from builder.recipe.check import check
 from builder.recipe.conditions import Context, holds
-from builder.recipe.language import MEANINGS, LayerDocument, RecipeDocument, is_list, model_at
+from builder.recipe.language import LayerDocument, RecipeDocument
+from builder.recipe.shape import is_list
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 from builder.workspace import PROJECT
 
-__all__ = ["Document", "Recipe", "find", "load", "names"]
+__all__ = ["Document", "Recipe", "Reference", "expand", "find", "load", "name_of", "names"]
 
 IMAGES = PROJECT / "images"
-_OWN_KEYS = frozenset({"recipe", "layer", "title", "summary", "extends", "windows"})
+_OWN_KEYS = frozenset(
+    {"recipe", "layer", "title", "summary", "extends", "windows", "variants", "exclude_variants"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,30 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """A recipe with its layers merged; ``documents`` lists them in order, the lowest layer first.
+class Reference:
+    """The file of a recipe, and which of its variants is meant (``byos-aarch64``; empty: the default)."""
 
+    path: Path
+    variant: str = ""
+
+    @property
+    def parent(self) -> Path:
+        """The directory that paths in the recipe are relative to."""
+        return self.path.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One variant of a recipe with its layers merged; ``documents`` lists them, the lowest layer first.
+
+    ``name`` is the full name, ``family`` the recipe's own, ``values`` has the variant's value on each axis.
     ``tree`` is the merged content with the place of every value; ``root`` is the directory that paths in
     recipes are relative to. ``idle_removals`` are removals that found nothing to remove.
     """
 
     name: str
+    family: str
+    values: tuple[tuple[str, str], ...]
     path: Path
     root: Path
     documents: tuple[Document, ...]
@@ -51,8 +70,9 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """What people call the product line."""
-        return str(syntax.plain(self.documents[-1].node)["title"])
+        """What people call the image: the product line, and the variant where there are several."""
+        title = str(syntax.plain(self.documents[-1].node)["title"])
+        return f"{title} ({', '.join(value for _, value in self.values)})" if self.values else title
 
     @property
     def summary(self) -> str:
@@ -65,50 +85,86 @@ class Recipe:
 
 
 def names(images: Path = IMAGES) -> list[str]:
-    """Every recipe in a directory, sorted."""
+    """Every recipe in a directory, sorted; not their variants."""
     return sorted(path.stem for path in images.glob("*.yaml"))
 
 
-def find(name: str, *, images: Path = IMAGES) -> Path:
-    """The file of a recipe.
+def find(name: str, *, images: Path = IMAGES) -> Reference:
+    """The recipe, and the variant of it, that a name means.
 
-    :param name: a recipe's name, or the path of a file.
-    :raises HallmarkError: there is no such recipe.
+    :param name: a full name (``rhel-9-byos``), or the path of a file with a variant behind a colon
+        (``mine/rhel-9.yaml:byos``).
+    :raises HallmarkError: there is no such recipe. Whether it has the variant shows when it is loaded.
     """
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        path = Path(name)
+    text, _, variant = name.partition(":")
+    if "/" in text or text.endswith((".yaml", ".yml")):
+        path = Path(text)
         if not path.is_file():
             raise HallmarkError("there is no such recipe file", where=path, hint="check the path")
-        return path.resolve()
-    path = images / f"{name}.yaml"
-    if not path.is_file():
-        raise HallmarkError(
-            f"there is no recipe {name!r}",
-            where=images,
-            hint=did_you_mean(name, names(images)) or "write one",
-        )
-    return path
+        return Reference(path.resolve(), variant)
+    words = text.split("-")
+    for count in range(len(words), 0, -1):
+        path = images / f"{'-'.join(words[:count])}.yaml"
+        if path.is_file() and not (variant and words[count:]):
+            return Reference(path, variant or "-".join(words[count:]))
+    raise HallmarkError(
+        f"there is no recipe {name!r}", where=images, hint=did_you_mean(name, names(images)) or "write one"
+    )
 
 
-def load(path: Path) -> Recipe:
-    """Read a recipe and its layers, check every file and merge them.
+def name_of(name: str, *, images: Path = IMAGES) -> str:
+    """The full name under which the artefacts of a recipe are kept; a name of no recipe stays as it is.
+
+    :raises HallmarkError: the recipe can't be read, or doesn't have the variant.
+    """
+    try:
+        reference = find(name, images=images)
+    except HallmarkError:
+        return Path(name.partition(":")[0]).stem
+    if not reference.variant:
+        return reference.path.stem
+    return _variant(reference.path.stem, _read_recipe(reference.path).node, reference).name
+
+
+def expand(reference: Reference) -> list[Reference]:
+    """Every variant of a recipe that exists, the default first; just the one that is named, if one is.
+
+    :raises RecipeError: the recipe is wrong.
+    """
+    if reference.variant:
+        return [reference]
+    stem = reference.path.stem
+    found = variants.expand(stem, _read_recipe(reference.path).node)
+    return [Reference(reference.path, item.name.removeprefix(stem).lstrip("-")) for item in found]
+
+
+def load(reference: Reference | Path) -> Recipe:
+    """Read a recipe and its layers, check every file, and merge what one variant consists of.
 
     :raises RecipeError: with every mistake in all files at once.
+    :raises HallmarkError: the recipe doesn't have the variant.
     """
-    path = path.resolve()
+    if isinstance(reference, Path):
+        reference = Reference(reference)
+    path = reference.path.resolve()
+    own = _read_recipe(path)
+    variant = _variant(path.stem, own.node, reference)
+    overlays = tuple(_overlays(own.node, variant))
     loader = _Loader(path.parent)
-    documents = tuple(loader.walk(path))
+    documents = tuple(loader.walk(own, overlays))
     if loader.violations:
         raise RecipeError(path.stem, loader.violations)
-    node = documents[-1].node
+    node = own.node
     distribution = syntax.plain(node)["distribution"]
+    keys = {axis: value for axis, value in variant.values if axis in variants.KEY_AXES}
     context = Context(
         distribution=str(distribution["id"]),
         release=str(distribution["release"]),
-        architecture=str(syntax.plain(node).get("architecture", "x86_64")),
-        licence=str(syntax.plain(node).get("licence", "free")),
+        architecture=keys.get("architecture", str(syntax.plain(node).get("architecture", "x86_64"))),
+        licence=keys.get("licence", str(syntax.plain(node).get("licence", "free"))),
     )
     parts = [part for document in documents for part in _parts(document, context)]
+    parts += [_value(overlay) for overlay in overlays]
     idle: list[merge.Item] = []
 
     def lay(base: merge.Value, over: merge.Value) -> merge.Value:
@@ -119,7 +175,38 @@ def load(path: Path) -> Recipe:
     tree = reduce(lay, parts, empty)
     if not isinstance(tree, merge.Tree):
         raise TypeError("maps merge to maps")
-    return Recipe(path.stem, path, path.parent, documents, tree, context, tuple(idle))
+    return Recipe(
+        variant.name, path.stem, variant.values, path, path.parent, documents, tree, context, tuple(idle)
+    )
+
+
+def _variant(stem: str, node: syntax.Mapping, reference: Reference) -> variants.Variant:
+    if not reference.variant:
+        return variants.combinations(stem, node)[0]
+    found = variants.pick(stem, node, reference.variant)
+    if found is None:
+        known = [item.name.removeprefix(stem).lstrip("-") for item in variants.expand(stem, node)]
+        raise HallmarkError(
+            f"the recipe {stem!r} has no variant {reference.variant!r}",
+            where=syntax.locate(node, ("variants",), key=True),
+            hint=did_you_mean(reference.variant, [name for name in known if name]) or "it has no variants",
+        )
+    return found
+
+
+def _overlays(node: syntax.Mapping, variant: variants.Variant) -> Iterator[syntax.Mapping]:
+    """What the values of a variant lay on the recipe, axis by axis."""
+    for axis, value in variant.values:
+        table = node.entries["variants"]
+        assert isinstance(table, syntax.Mapping)  # `variant` was read from it
+        values = table.entries[axis]
+        assert isinstance(values, syntax.Mapping)
+        place = values.keys[value]
+        if axis in variants.KEY_AXES:
+            yield syntax.Mapping({axis: syntax.Scalar(value, place)}, {axis: place}, place)
+        overlay = values.entries[value]
+        if isinstance(overlay, syntax.Mapping):
+            yield overlay
 
 
 def _parts(document: Document, context: Context) -> Iterator[merge.Value]:
@@ -143,19 +230,17 @@ class _Loader:
         self.violations: list[Violation] = []
         self._done: set[str] = set()
 
-    def walk(self, path: Path) -> Iterator[Document]:
-        """The documents that a recipe consists of, the lowest layer first, each once."""
-        yield from self._visit(path, (), None)
+    def walk(self, recipe: Document, overlays: tuple[syntax.Mapping, ...]) -> Iterator[Document]:
+        """The documents that a variant of a recipe consists of, the lowest layer first, each once."""
+        for node in (recipe.node, *overlays):
+            yield from self._extended(node, (recipe.name,))
+        yield recipe
 
-    def _visit(self, path: Path, chain: tuple[str, ...], asked: Where | None) -> Iterator[Document]:
-        document = self._read(path, layer=asked is not None)
-        if document is None:
-            return
-        extends = document.node.entries.get("extends")
+    def _extended(self, node: syntax.Mapping, chain: tuple[str, ...]) -> Iterator[Document]:
+        extends = node.entries.get("extends")
         for item in extends.items if isinstance(extends, syntax.Sequence) else ():
             if isinstance(item, syntax.Scalar) and isinstance(item.value, (str, int)):
-                yield from self._layer(str(item.value), item.where, (*chain, document.name))
-        yield document
+                yield from self._layer(str(item.value), item.where, chain)
 
     def _layer(self, name: str, where: Where, chain: tuple[str, ...]) -> Iterator[Document]:
         if name in chain[1:]:
@@ -192,96 +277,59 @@ class _Loader:
                     "HM008",
                     where,
                     f"there is no layer {name!r}",
-                    f"looked for {self._shown(path)}",
+                    f"looked for {_shown(path)}",
                     did_you_mean(name, known),
                 )
             )
             return
-        yield from self._visit(path, chain, where)
+        document, violations = _read(path, LayerDocument)
+        self.violations += violations
+        if document is not None:
+            yield from self._extended(document.node, (*chain, name))
+            yield document
         self._done.add(name)
 
-    def _read(self, path: Path, *, layer: bool) -> Document | None:
-        shown = self._shown(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            self.violations.append(
-                Violation("HM001", Where(shown), f"cannot read the file: {error.strerror}")
-            )
-            return None
-        node, violations = syntax.parse(data, path=shown)
-        self.violations += violations
-        if node is None:
-            return None
-        self.violations += _check(node, LayerDocument if layer else RecipeDocument, path.stem)
-        return Document(path.stem, path, shown, node)
 
-    def _shown(self, path: Path) -> str:
-        """The path for people: relative to the project when it lies in it."""
-        return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+def _read_recipe(path: Path) -> Document:
+    """The recipe's own file.
+
+    :raises RecipeError: with every mistake in it and, when it can be read that far, in its layers.
+    """
+    document, found = _read(path.resolve(), RecipeDocument)
+    violations = list(found)
+    if document is not None:
+        if not violations:
+            violations += variants.check(path.stem, document.node, images=path.parent)
+        if violations:
+            loader = _Loader(path.resolve().parent)
+            list(loader.walk(document, ()))
+            violations += loader.violations
+    if violations or document is None:
+        raise RecipeError(path.stem, violations)
+    return document
 
 
-def _check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[Violation]:
-    """What the language says against one document."""
-    key = "layer" if model is LayerDocument else "recipe"
-    name = node.entries.get(key)
-    if isinstance(name, syntax.Scalar) and isinstance(name.value, str) and name.value != stem:
-        yield Violation(
-            "HM006",
-            name.where,
-            f"the {key} is called {name.value!r} but its file {stem!r}",
-            fix="use one name",
-        )
+def _read(path: Path, model: type[BaseModel]) -> tuple[Document | None, tuple[Violation, ...]]:
+    shown = _shown(path)
     try:
-        model.model_validate(syntax.plain(node))
-    except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            yield _violation(node, model, problem)
+        data = path.read_bytes()
+    except OSError as error:
+        return None, (Violation("HM001", Where(shown), f"cannot read the file: {error.strerror}"),)
+    node, violations = _parse(data, shown, path.stem, model)
+    return (None if node is None else Document(path.stem, path, shown, node)), violations
 
 
-def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Violation:
-    loc = problem["loc"]
-    path = tuple(step for step in loc if step != "[key]")
-    dotted = _written(node, path)
-    if problem["type"] == "extra_forbidden":
-        owner = model_at(model, path[:-1])
-        known = sorted(owner.model_fields) if owner is not None else []
-        where = syntax.locate(node, path, key=True)
-        if not path[:-1] and model is LayerDocument and path[-1] in RecipeDocument.model_fields:
-            return Violation(
-                "HM005", where, f"{dotted!r} belongs into a recipe, not into a layer", fix="move it"
-            )
-        return Violation("HM005", where, f"unknown key {dotted!r}", fix=did_you_mean(str(path[-1]), known))
-    if problem["type"] == "missing":
-        where = syntax.locate(node, path)
-        return Violation(
-            "HM007", where, f"{dotted!r} is missing", fix="add it; images/README.md has an example"
-        )
-    meaning = MEANINGS.get(problem.get("ctx", {}).get("pattern", ""))
-    why = f"it must be {meaning}" if meaning else problem["msg"].removeprefix("Value error, ")
-    if loc[-1] == "[key]":
-        where = syntax.locate(node, path, key=True)
-        return Violation("HM006", where, f"the key {path[-1]!r} is not right here", why)
-    value = problem.get("input")
-    shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
-    shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    return Violation("HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why)
+@lru_cache(maxsize=256)
+def _parse(
+    data: bytes, shown: str, stem: str, model: type[BaseModel]
+) -> tuple[syntax.Mapping | None, tuple[Violation, ...]]:
+    """Read and check one document. The variants of a recipe share layers: each is read once."""
+    node, violations = syntax.parse(data, path=shown)
+    if node is None:
+        return None, tuple(violations)
+    return node, (*violations, *check(node, model, stem))
 
 
-def _written(node: syntax.Node, path: tuple[str | int, ...]) -> str:
-    """The dotted path as it stands in the file: a plain list has no ``append`` in it."""
-    steps: list[str] = []
-    here: syntax.Node | None = node
-    for step in path:
-        if isinstance(here, syntax.Sequence) and not isinstance(step, int):
-            continue
-        steps.append(str(step))
-        if isinstance(here, syntax.Mapping):
-            here = here.entries.get(str(step))
-        elif isinstance(here, syntax.Sequence):
-            here = here.items[int(step)] if int(step) < len(here.items) else None
-    return ".".join(steps)
-
-
-def _kind(value: object) -> str:
-    return "map" if isinstance(value, dict) else "list" if isinstance(value, list) else type(value).__name__
+def _shown(path: Path) -> str:
+    """The path for people: relative to the project when it lies in it."""
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)

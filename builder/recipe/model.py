@@ -25,6 +25,7 @@ __all__ = [
     "Kernel",
     "Locale",
     "Origin",
+    "Ostree",
     "PackageRequest",
     "Packages",
     "Plan",
@@ -38,6 +39,8 @@ Architecture = Literal["x86_64", "aarch64"]
 Filesystem = Literal["ext4", "xfs"]
 Generation = Literal[1, 2]
 Licence = Literal["free", "payg", "byos"]
+Processor = Literal["x86-64-v1", "x86-64-v2", "x86-64-v3"]
+Security = Literal["standard", "trusted-launch", "confidential"]
 Visibility = Literal["private", "tenant", "community"]
 
 
@@ -206,6 +209,24 @@ class CertificationSpec(_Frozen):
     targets: tuple[Literal["azure", "hyperv"], ...] = ("azure", "hyperv")
 
 
+class Ostree(_Frozen):
+    """A system that comes whole: an ostree commit, or a bootable container (bootc).
+
+    Either ``remote``, ``url`` and ``ref`` are set, with ``key`` and ``fingerprint`` of who signs the commits,
+    or ``image``. ``commit`` and ``digest`` (``sha256:…``) pin exactly one system.
+    """
+
+    remote: str | None = None
+    url: str | None = None
+    ref: str | None = None
+    commit: str | None = None
+    key: str | None = None
+    fingerprint: str | None = None
+    image: str | None = None
+    digest: str | None = None
+    where: Origin
+
+
 class Identifiers(_Frozen):
     """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still
     reproducible.
@@ -223,9 +244,14 @@ class Identifiers(_Frozen):
 
 
 class Plan(_Frozen):
-    """One build, decided. ``source_date_epoch`` is the time (seconds since 1970) that every file gets."""
+    """One build, decided. ``source_date_epoch`` is the time (seconds since 1970) that every file gets.
+
+    ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
+    least that an x86_64 machine must have (None on others). A plan has ``ostree`` or packages, never both.
+    """
 
     recipe: str
+    variant: dict[str, str] = {}
     title: str
     summary: str
     version: str
@@ -234,8 +260,11 @@ class Plan(_Frozen):
     distribution: Distribution
     licence: Licence
     visibility: Visibility
+    security: Security = "standard"
+    processor: Processor | None = None
     repositories: tuple[Repository, ...]
     packages: Packages
+    ostree: Ostree | None = None
     files: tuple[InstalledFile, ...] = ()
     scripts: tuple[Script, ...] = ()
     services: Services = Services()
@@ -256,6 +285,13 @@ class Plan(_Frozen):
         Moving a line in a recipe changes no image, so it changes no digest.
         """
         data = _without_origins(self.model_dump(mode="json"))
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def content_digest(self) -> str:
+        """SHA-256 (hexadecimal) of what the image holds, whatever it is called and numbered."""
+        named = {"recipe", "variant", "title", "summary", "version", "source_date_epoch", "identifiers"}
+        data = _without_origins(self.model_dump(mode="json", exclude=named))
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

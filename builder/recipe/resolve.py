@@ -16,7 +16,7 @@ from builder.recipe.load import Recipe
 from builder.recipe.merge import Item, Leaf, ListEdit, Tree, Value, settled
 from builder.recipe.violations import RecipeError, Violation
 
-__all__ = ["identifiers", "origin", "plan"]
+__all__ = ["default_processor", "identifiers", "origin", "plan"]
 
 _NAMESPACE = uuid.UUID("8d0f4f5e-6f5b-5f0b-9a0c-5c1d2b7e9a41")
 _DOTNET_PACKAGES = {
@@ -61,11 +61,13 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
         "disk": work.section("disk", model.DiskSpec),
         "locale": work.section("locale", model.Locale),
         "certification": work.section("certification", model.CertificationSpec),
+        "ostree": work.ostree(distribution, architecture),
     }
     if work.violations:
         raise RecipeError(recipe.name, work.violations)
     return model.Plan(
         recipe=recipe.name,
+        variant=dict(recipe.values),
         title=recipe.title,
         summary=recipe.summary,
         version=version,
@@ -74,11 +76,23 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
         distribution=distribution,
         licence=head.get("licence", "free"),
         visibility=head.get("visibility", "private"),
+        security=head.get("security", "standard"),
+        processor=head.get("processor") or default_processor(distribution.major, architecture),
         default_target=head.get("default_target", "multi-user.target"),
         dotnet=dotnet,
         identifiers=identifiers(recipe.name, version),
         **pieces,
     )
+
+
+def default_processor(major: int, architecture: str) -> model.Processor | None:
+    """What a release's packages are compiled for: x86-64-v2 from Enterprise Linux 9 on, v3 from 10 on.
+
+    Source: the releases' notes ("architectures"); 7 and 8 run on every x86_64 processor.
+    """
+    if architecture != "x86_64":
+        return None
+    return "x86-64-v3" if major >= 10 else "x86-64-v2" if major == 9 else "x86-64-v1"
 
 
 def identifiers(recipe: str, version: str) -> model.Identifiers:
@@ -125,12 +139,35 @@ class _Resolver:
                 )
         return kind.model_construct()
 
+    def ostree(self, distribution: model.Distribution, architecture: str) -> model.Ostree | None:
+        tree = self.recipe.tree.children.get("ostree")
+        if not isinstance(tree, Tree):
+            return None
+        data = settled(tree)
+        if ("image" in data) == ("url" in data):
+            both = "both image and url" if "image" in data else "neither image nor url"
+            self._wrong(tree, f"ostree has {both}", "a system comes from one place", "set one of the two")
+            return None
+        needed = ("remote", "ref", "key", "fingerprint") if "url" in data else ()
+        for key in needed:
+            if key not in data:
+                self._wrong(
+                    tree,
+                    f"ostree has no {key}",
+                    "without it the machine could neither verify nor update itself",
+                    "set remote, url, ref, key and fingerprint",
+                    code="HM007",
+                )
+                return None
+        if "key" in data:
+            self.inside(str(data["key"]), tree.children["key"])
+        for key in ("url", "ref", "image"):
+            if key in data:
+                data[key] = _replaced(str(data[key]), _variables(distribution, architecture))
+        return model.Ostree(where=origin(tree.where), **data)
+
     def repositories(self, distribution: model.Distribution, architecture: str) -> Iterator[model.Repository]:
-        variables = {
-            "$releasever": distribution.releasever,
-            "$major": str(distribution.major),
-            "$basearch": architecture,
-        }
+        variables = _variables(distribution, architecture)
         for name, tree in self._trees("repositories"):
             data = settled(tree)
             sources = [key for key in ("embedded", "baseurl", "metalink") if key in data]
@@ -153,9 +190,8 @@ class _Resolver:
             if len(sources) == 1 and "key" in data and "fingerprint" in data:
                 self.inside(str(data["key"]), tree.children["key"])
                 for key in ("baseurl", "metalink"):
-                    for word, value in variables.items():
-                        if key in data:
-                            data[key] = str(data[key]).replace(word, value)
+                    if key in data:
+                        data[key] = _replaced(str(data[key]), variables)
                 data.setdefault("name", name)
                 yield model.Repository(id=name, where=origin(tree.where), **data)
 
@@ -265,6 +301,20 @@ class _Resolver:
 
     def _wrong(self, tree: Tree, what: str, why: str = "", fix: str = "", *, code: str = "HM006") -> None:
         self.violations.append(Violation(code, tree.where, what, why, fix))
+
+
+def _variables(distribution: model.Distribution, architecture: str) -> dict[str, str]:
+    return {
+        "$releasever": distribution.releasever,
+        "$major": str(distribution.major),
+        "$basearch": architecture,
+    }
+
+
+def _replaced(text: str, variables: dict[str, str]) -> str:
+    for word, value in variables.items():
+        text = text.replace(word, value)
+    return text
 
 
 def _place(value: Value | None) -> Where | None:

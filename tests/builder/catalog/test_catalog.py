@@ -173,3 +173,25 @@ def test_a_damaged_record_is_named_and_the_old_catalog_stays(
         catalog.write(published, now=NOW)
     assert str(bad) in str(error.value)
     assert page.path.read_bytes() == before
+
+
+def test_the_end_of_support_is_told_for_the_release_and_the_runtime(published: Workspace, page: Page) -> None:
+    found = Catalog.model_validate_json((published.catalog / "catalog.json").read_text())
+    ends = {item.what: item for item in found.releases[1].support}
+    assert list(ends) == [".NET 3.1", "Hallmark sample distribution 9"]
+    assert str(ends[".NET 3.1"].ends) == "2022-12-13"
+    assert "releases-index.json" in ends[".NET 3.1"].source
+    assert "ended on 13 December 2022" in page.text
+    assert "until 30 June 2028" in page.text
+    detail = Page(published.catalog / "sample-9" / "9.20261122.10" / "index.html")
+    assert "ended on 13 December 2022" in detail.text
+
+
+@pytest.mark.parametrize(
+    ("now", "look"),
+    [(datetime(2028, 3, 1, tzinfo=UTC), "plain"), (datetime(2028, 6, 30, tzinfo=UTC), "warn")],
+)
+def test_an_end_that_is_near_stands_out(published: Workspace, now: datetime, look: str) -> None:
+    text = catalog.write(published, now=now).read_text()
+    marked = '<span class="badge warn">until 30 June 2028</span>' in text
+    assert marked is (look == "warn")

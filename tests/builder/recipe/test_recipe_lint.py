@@ -1,108 +1,116 @@
-"""Every lint code with a recipe that it must find wrong, and one that it must leave alone."""
+"""images/LINT.md, example by example: what each code must find, and what it must leave alone."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pytest
 from recipe_tree import RecipeTree
 
-from builder.recipe import Finding, lint, load, plan
+from builder.recipe import Finding, RecipeError, Violation, expand, find, lint, load, plan, refuse
 from builder.recipe.cli import lint_command
+from builder.recipe.load import IMAGES
+from builder.recipe.rules import RULES
 
 TODAY = date(2026, 11, 22)
+GUIDE = (IMAGES / "LINT.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(yaml|text) ([a-z ]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def findings(path: Path, today: date = TODAY) -> list[Finding]:
-    recipe = load(path)
-    return lint(recipe, plan(recipe, version="9.20261122.0", source_date_epoch=0), today=today)
+@dataclass(frozen=True)
+class Example:
+    code: str
+    title: str
+    kind: str
+    syntax: str
+    text: str
 
 
-RHEL = {"id: centos": "id: rhel"}
-BAD = [
-    ("HM101", "architecture: aarch64\n", {}),
-    ("HM102", "packages: {install: {remove: [grub2-pc]}}\n", {}),
-    ("HM102", "packages: {install: {remove: [shim-x64]}}\n", {}),
-    ("HM103", "disk: {size_mib: 3000000}\n", {}),
-    ("HM103", "disk: {size_mib: 8192}\n", {}),
-    ("HM104", "dotnet: {runtimes: ['3.1']}\n", {}),
-    ("HM104", "dotnet: {runtimes: ['8.0']}\n", {'release: "9"': 'release: "7.9"'}),
-    ("HM105", "dotnet: {runtimes: ['8.0']}\n", {}),
-    ("HM106", "", {'release: "9"': 'release: "7.9"'}),
-    ("HM107", "licence: byos\npackages: {install: [rhui-azure-rhel9]}\n", RHEL),
-    ("HM107", "licence: payg\n", RHEL),
-    ("HM107", "licence: payg\npackages: {install: [rhui-azure-rhel9, rhui-azure-rhel9-eus]}\n", RHEL),
-    ("HM108", "visibility: community\n", RHEL),
-    (
-        "HM109",
-        "dotnet: {runtimes: ['10.0']}\n",
-        {
-            "  main:\n": "  ms: {baseurl: 'https://packages.microsoft.com/rhel/9/prod', key: keys/KEY,"
-            " fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567}\n  main:\n"
-        },
-    ),
-    ("HM110", "kernel: {arguments: [quiet]}\n", {}),
-    ("HM110", "kernel: {arguments: [console=tty0]}\n", {}),
-    ("HM110", "kernel: {arguments: [init=/bin/sh]}\n", {}),
-    ("HM110", "kernel: {arguments: [modprobe.blacklist=hv_netvsc]}\n", {}),
-    ("HM110", "kernel: {arguments: {replace: [panic=1]}}\n", {}),
-    ("HM111", "services: {enable: [a.service], mask: [a.service]}\n", {}),
-    ("HM111", "services: {enable: [a.service], disable: [a.service]}\n", {}),
-    ("HM112", "", {"https://example.invalid": "http://example.invalid"}),
-    ("HM113", "", {"keys/KEY": "keys/OTHER"}),
-    ("HM114", "packages: {exclude: {remove: [nothing]}}\n", {}),
-    ("HM115", "", {"policies: [ccsp]": "policies: [ccsp], waivers: waivers/none.yaml"}),
-    ("HM116", "", {"policies: [ccsp]": "policies: [cscp]"}),
-]
-GOOD = [
-    (
-        "HM101",
-        "architecture: aarch64\ndisk: {generations: {replace: [2]}}\n"
-        "kernel: {arguments: {replace: [console=ttyAMA0]}}\n"
-        "packages: {install: [shim-aa64, grub2-efi-aa64]}\n",
-        {},
-    ),
-    ("HM102", "packages: {install: {remove: [grub2-pc]}}\ndisk: {generations: {replace: [2]}}\n", {}),
-    ("HM103", "disk: {size_mib: 3000000, generations: {replace: [2]}}\n", {}),
-    ("HM104", "dotnet: {runtimes: ['10.0']}\n", {}),
-    ("HM105", "dotnet: {runtimes: ['10.0']}\n", {}),
-    ("HM106", "", {}),
-    ("HM107", "licence: payg\npackages: {install: [rhui-azure-rhel9]}\n", RHEL),
-    ("HM108", "visibility: community\n", {}),
-    ("HM109", "dotnet: {runtimes: ['10.0']}\n", {}),
-    ("HM110", "kernel: {arguments: [panic=1]}\n", {}),
-    ("HM111", "services: {enable: [a.service], mask: [b.service]}\n", {}),
-    ("HM112", "", {}),
-    ("HM113", "", {}),
-    ("HM114", "packages: {install: {remove: [grub2-pc]}}\n", {}),
-    ("HM115", "", {}),
-    ("HM116", "", {}),
-]
+def examples() -> list[Example]:
+    found = []
+    for section in re.split(r"^### ", GUIDE, flags=re.MULTILINE)[1:]:
+        title, _, body = section.partition("\n")
+        for syntax, kind, text in BLOCK.findall(body):
+            found.append(Example(title.partition(":")[0], title, kind, syntax, text))
+    return found
 
 
-@pytest.mark.parametrize(("code", "more", "changes"), BAD)
-def test_bad_examples_are_found(tree: RecipeTree, code: str, more: str, changes: dict[str, str]) -> None:
-    found = [item for item in findings(tree.demo(more, **changes)) if item.code == code]
-    assert found
+EXAMPLES = examples()
+
+
+def named(kind: str) -> str:
+    (text,) = [text for _, name, text in BLOCK.findall(GUIDE.partition("\n## ")[0]) if name == kind]
+    return text
+
+
+def blocks(text: str) -> dict[str, str]:
+    """The top-level keys of a document with their text."""
+    parts = re.split(r"^(?=[a-z_]+:)", text, flags=re.MULTILINE)
+    return {part.partition(":")[0]: part for part in parts if part.strip()}
+
+
+def write(tree: RecipeTree, example: Example) -> Path:
+    """The guide's recipe with an example laid over it."""
+    base = blocks(named("base"))
+    tree.layer("base", named("layer"))
+    text = example.text
+    if example.kind.endswith("layer"):
+        tree.layer("round", text)
+        text = "extends: [round]\n"
+    if example.syntax == "text":
+        text = text.encode().decode("unicode_escape")
+    rest = "".join(part for key, part in base.items() if key not in blocks(text))
+    name = blocks(text).get("recipe", base["recipe"]).partition(":")[2].strip()
+    path = tree.root / f"{name}.yaml"
+    path.write_bytes((rest + text).encode("latin-1" if example.syntax == "text" else "utf-8"))
+    return path
+
+
+def findings(path: Path, today: date = TODAY) -> list[Finding | Violation]:
+    """Everything that is wrong with any variant of a recipe."""
+    found: list[Finding | Violation] = []
+    try:
+        for reference in expand(find(str(path))):
+            recipe = load(reference)
+            made = plan(recipe, version="9.20261122.0", source_date_epoch=0)
+            found += lint(recipe, made, today=today)
+    except RecipeError as error:
+        return list(error.violations)
+    return found
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda item: f"{item.code}-{item.kind.replace(' ', '-')}")
+def test_examples_do_what_the_guide_says(tree: RecipeTree, example: Example) -> None:
+    everything = findings(write(tree, example))
+    found = [item for item in everything if item.code == example.code]
+    if example.kind.startswith("good"):
+        assert found == []
+        assert [item for item in everything if not isinstance(item, Finding)] == []
+        return
+    assert found, everything
     for item in found:
         assert item.where.line >= 1
-        assert all((item.what, item.why, item.fix))
+        assert item.what
+        if isinstance(item, Finding):
+            assert item.why
+            assert item.fix
+            assert f"{item.level}" in example.title, "the title says how bad it is"
 
 
-@pytest.mark.parametrize(("code", "more", "changes"), GOOD)
-def test_good_examples_are_left_alone(
-    tree: RecipeTree, code: str, more: str, changes: dict[str, str]
-) -> None:
-    assert code not in [item.code for item in findings(tree.demo(more, **changes))]
-
-
-def test_every_code_has_both_examples() -> None:
-    from builder.recipe.lint import RULES
-
-    codes = {re.match(r"HM\d+", rule.__doc__ or "")[0] for rule in RULES}  # type: ignore[index]
-    assert codes == {code for code, _, _ in BAD} == {code for code, _, _ in GOOD}
+def test_every_code_has_examples_of_both_kinds() -> None:
+    ruled = {code for rule in RULES for code in re.findall(r"HM\d+", rule.__doc__ or "")}
+    language = {f"HM{number:03}" for number in range(1, 13)}
+    for kind in ("bad", "good"):
+        assert {item.code for item in EXAMPLES if item.kind.startswith(kind)} == ruled | language
+    used = {
+        code
+        for path in (IMAGES.parent / "builder" / "recipe").rglob("*.py")
+        for code in re.findall(r'"(HM\d+)"', path.read_text(encoding="utf-8"))
+    }
+    assert used == ruled | language
 
 
 def test_support_ends_on_a_day(tree: RecipeTree) -> None:
@@ -111,15 +119,40 @@ def test_support_ends_on_a_day(tree: RecipeTree) -> None:
     assert "HM105" in [item.code for item in findings(path, date(2026, 11, 11))]
 
 
+def test_errors_stop_a_build_and_warnings_do_not(tree: RecipeTree) -> None:
+    def start(path: Path) -> None:
+        recipe = load(path)
+        refuse(recipe, plan(recipe, version="9.20261122.0", source_date_epoch=0), today=TODAY)
+
+    start(tree.demo("dotnet: {runtimes: ['8.0']}\n"))
+    with pytest.raises(RecipeError, match="HM110 the kernel argument quiet"):
+        start(tree.demo("kernel: {arguments: [quiet]}\n"))
+
+
 def test_the_verb_prints_findings_and_fails_on_errors_only(
     tree: RecipeTree, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert lint_command([str(tree.demo())]) == 0
     assert lint_command([str(tree.demo("dotnet: {runtimes: ['8.0']}\n"))]) == 0
     assert "warning HM105" in capsys.readouterr().out
-    assert lint_command([str(tree.demo("visibility: community\n", **RHEL))]) == 1
-    assert "error HM108" in capsys.readouterr().out
+    assert lint_command([str(tree.demo("kernel: {arguments: [quiet]}\n"))]) == 1
+    assert "error HM110" in capsys.readouterr().out
     assert lint_command([str(tree.demo("kernal: 1\n")), str(tree.root / "none.yaml")]) == 1
     printed = capsys.readouterr().out
     assert "HM005" in printed
     assert "no such recipe file" in printed
+
+
+def test_the_verb_names_the_variants_that_a_finding_is_about(
+    tree: RecipeTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tree.demo(
+        "variants: {size: {small: {}, tiny: {disk: {size_mib: 4096}}}}\nfiles: {/x: {source: x}}\n"
+    )
+    (tree.root / "x").write_text("-----BEGIN PRIVATE KEY-----\n")
+    assert lint_command([str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (size,) = [line for line in lines if "HM103" in line]
+    assert size.endswith("[demo-9-tiny]")
+    (secret,) = [line for line in lines if "HM122" in line]
+    assert not secret.endswith("]")

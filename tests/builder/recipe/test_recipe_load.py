@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recipe_tree import MINIMAL, RecipeTree
 
 from builder.errors import HallmarkError
-from builder.recipe import RecipeError, Violation, find, load
+from builder.recipe import RecipeError, Reference, Violation, find, load
 from builder.recipe.conditions import check_specifier, release_matches
 from builder.recipe.explain import explain
 from builder.recipe.merge import settled
@@ -116,8 +116,11 @@ def test_names_agree_with_files(tree: RecipeTree, violations: Violations) -> Non
 
 
 def test_find(tree: RecipeTree) -> None:
-    assert find("demo-9", images=tree.root) == tree.root / "demo-9.yaml"
-    assert find(str(tree.root / "demo-9.yaml")) == tree.root / "demo-9.yaml"
+    path = tree.root / "demo-9.yaml"
+    assert find("demo-9", images=tree.root) == Reference(path)
+    assert find("demo-9-byos-aarch64", images=tree.root) == Reference(path, "byos-aarch64")
+    assert find(str(path)) == Reference(path)
+    assert find(f"{path}:byos") == Reference(path, "byos")
     with pytest.raises(HallmarkError, match="no recipe 'demo-8'") as caught:
         find("demo-8", images=tree.root)
     assert "demo-9" in (caught.value.hint or "")

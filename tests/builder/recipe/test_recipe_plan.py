@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from recipe_tree import RecipeTree
 
-from builder.recipe import Plan, RecipeError, find, load, names, plan, schema
+from builder.recipe import Plan, RecipeError, Reference, find, load, names, plan, schema
 from builder.recipe.load import IMAGES
 from builder.recipe.resolve import identifiers
 
 VERSION = "9.20261122.0"
 
 
-def make(path: Path, version: str = VERSION) -> Plan:
+def make(path: Path | Reference, version: str = VERSION) -> Plan:
     return plan(load(path), version=version, source_date_epoch=1700000000)
 
 
@@ -48,6 +48,7 @@ def test_release_windows_reach_the_plan(tmp_path: Path) -> None:
             (tmp_path / "layers").symlink_to(IMAGES / "layers")
         return make(tmp_path / "rhel-9.yaml").kernel.arguments[4:]
 
+    assert arguments("7.9") == ("crashkernel=auto", "scsi_mod.use_blk_mq=y")
     assert arguments("8.10") == ("crashkernel=auto", "loglevel=3")
     assert arguments("9.5") == ("loglevel=3",)
     assert arguments("9.6") == ("loglevel=3", "nvme_core.io_timeout=240")

@@ -1,0 +1,139 @@
+"""Rules about what the recipe puts into the image, and about the recipe itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from builder.recipe.findings import Finding, Subject
+from builder.recipe.model import Origin
+from builder.recipe.violations import did_you_mean
+from builder.workspace import PROJECT
+
+__all__ = [
+    "gallery_name",
+    "idle_removals",
+    "no_secrets",
+    "policies_exist",
+    "services_at_odds",
+    "signatures_are_checked",
+    "waivers_present",
+]
+
+POLICIES = PROJECT / "certification" / "policies"
+#: Compute Gallery: names of image definitions have at most 80 characters.
+_LONGEST_NAME = 80
+_UNVERIFIED = re.compile(
+    r"(?:^|\bset_value)[ \t]*(?:(?:repo_|local)?gpgcheck|gpg-verify|sslverify)"
+    r"[ \t]*[= ][ \t]*(?:0|no|false|off)\b"
+    r"|--nogpg\w*",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\b(?:activation[-_]?key|password)[ \t]*[=:][ \t]*[^\s$<{\"']+",
+    re.IGNORECASE,
+)
+
+
+def services_at_odds(subject: Subject) -> Iterator[Finding]:
+    """HM111: a unit is enabled, disabled or masked, not two of them."""
+    services = subject.plan.services
+    for first, second in (("enable", "disable"), ("enable", "mask"), ("disable", "mask")):
+        for unit in sorted(set(getattr(services, first)) & set(getattr(services, second))):
+            yield subject.error(
+                "HM111",
+                subject.recipe.where("services"),
+                f"{unit} is in {first} and in {second}",
+                "the result would depend on an order that nobody sees",
+                "remove it from one",
+            )
+
+
+def idle_removals(subject: Subject) -> Iterator[Finding]:
+    """HM114: what is removed was there."""
+    for item in subject.recipe.idle_removals:
+        yield subject.warning(
+            "HM114",
+            item.where,
+            f"removes {item.value!r}, which no layer below adds",
+            "most often it is misspelt or the layer has changed",
+            "correct or remove it",
+        )
+
+
+def policies_exist(subject: Subject) -> Iterator[Finding]:
+    """HM116: the policies are there."""
+    known = sorted(path.stem for path in POLICIES.glob("*.yaml"))
+    for policy in subject.plan.certification.policies:
+        if policy not in known:
+            yield subject.error(
+                "HM116",
+                subject.recipe.where("certification", "policies"),
+                f"there is no policy {policy!r}",
+                "certification would stop after the long part of the work",
+                did_you_mean(policy, known),
+            )
+
+
+def waivers_present(subject: Subject) -> Iterator[Finding]:
+    """HM115: the waivers file is there."""
+    waivers = subject.plan.certification.waivers
+    if waivers is not None and not (subject.recipe.root / waivers).is_file():
+        yield subject.error(
+            "HM115",
+            subject.recipe.where("certification", "waivers"),
+            f"there is no waivers file {waivers}",
+            "certification would stop after the long part of the work",
+            "write it or remove the key",
+        )
+
+
+def signatures_are_checked(subject: Subject) -> Iterator[Finding]:
+    """HM121: nothing in the image turns the check of signatures off."""
+    for place, what, text in _texts(subject):
+        found = _UNVERIFIED.search(text)
+        if found is not None:
+            yield subject.error(
+                "HM121",
+                place,
+                f"{what} says {found.group().strip()!r}",
+                "the machine would take updates from anybody",
+                "leave the check on; import the key that it needs",
+            )
+
+
+def no_secrets(subject: Subject) -> Iterator[Finding]:
+    """HM122: no secret is written into the image."""
+    for place, what, text in _texts(subject):
+        found = _SECRET.search(text)
+        if found is not None:
+            word = found.group().split("=")[0].split(":")[0].strip("- ")
+            yield subject.error(
+                "HM122",
+                place,
+                f"{what} holds a secret ({word})",
+                "everybody who gets the image, or this file, can read it",
+                "hand it to the machine when it is made: custom data, a key vault, a managed identity",
+            )
+
+
+def gallery_name(subject: Subject) -> Iterator[Finding]:
+    """HM123: the full name is one that a Compute Gallery accepts."""
+    name = subject.recipe.name
+    if len(name) > _LONGEST_NAME:
+        yield subject.error(
+            "HM123",
+            subject.recipe.where("recipe"),
+            f"the name {name} has {len(name)} characters",
+            f"a Compute Gallery takes {_LONGEST_NAME}",
+            "shorten the recipe's name or the values of its variants",
+        )
+
+
+def _texts(subject: Subject) -> Iterator[tuple[Origin, str, str]]:
+    """Every text that the recipe writes: its place, what it is, and the text."""
+    for file in subject.plan.files:
+        yield file.where, file.path, file.content
+    for script in subject.plan.scripts:
+        yield script.where, f"the script {script.name}", script.content
