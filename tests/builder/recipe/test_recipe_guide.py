@@ -1,27 +1,54 @@
-"""images/README.md: every snippet is a recipe or layer that works."""
+"""images/README.md: every snippet is a recipe or layer that works, and its tables are complete."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from builder.recipe import load, plan
-from builder.recipe.load import IMAGES
+from builder.recipe import expand, find, load, plan
+from builder.recipe.load import IMAGES, names
+
+GUIDE = (IMAGES / "README.md").read_text(encoding="utf-8")
+VERSION = "9.20261122.0"
 
 
 def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
-    text = (IMAGES / "README.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"^```yaml (\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert [kind for kind, _ in snippets] == ["recipe", "layer"]
-    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(snippets)
+    snippets = dict(re.findall(r"^```yaml (\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
+    assert list(snippets) == ["recipe", "layer", "variants", "ostree"]
+    assert len(re.findall(r"^```", GUIDE, re.MULTILINE)) == 2 * len(snippets)
     (tmp_path / "layers").mkdir()
     for layer in (IMAGES / "layers").glob("*.yaml"):
         (tmp_path / "layers" / layer.name).write_text(layer.read_text())
-    recipe, layer_text = snippets[0][1], snippets[1][1]
-    (tmp_path / "layers" / "my-defaults.yaml").write_text(layer_text)
+    (tmp_path / "layers" / "my-defaults.yaml").write_text(snippets["layer"])
     path = tmp_path / "my-centos.yaml"
-    path.write_text(recipe.replace("[el, azure, dotnet]", "[el, azure, dotnet, my-defaults]"))
-    made = plan(load(path), version="9.20261122.0", source_date_epoch=0)
+    recipe = snippets["recipe"].replace("[el, azure, dotnet]", "[el, azure, dotnet, my-defaults]")
+    path.write_text(recipe)
+    made = plan(load(path), version=VERSION, source_date_epoch=0)
     assert "aspnetcore-runtime-10.0" in [request.name for request in made.packages.install]
     assert "panic=30" in made.kernel.arguments
     assert "nvme_core.io_timeout=240" not in made.kernel.arguments
+
+    path.write_text(re.sub(r"^licence:.*\n", "", recipe, flags=re.MULTILINE) + snippets["variants"])
+    full = [load(reference).name for reference in expand(find(str(path)))]
+    assert full[0] == "my-centos"
+    assert "my-centos-payg-aarch64" in full
+    assert len(full) == 6
+    hardened = plan(load(find(f"{path}:hardened")), version=VERSION, source_date_epoch=0)
+    assert "audit=1" in hardened.kernel.arguments
+
+    path = tmp_path / "my-bootc.yaml"
+    path.write_text(snippets["ostree"])
+    whole = plan(load(path), version=VERSION, source_date_epoch=0)
+    assert whole.ostree is not None
+    assert whole.packages.install == ()
+
+
+def test_the_tables_have_every_recipe_and_every_layer() -> None:
+    section = GUIDE.partition("## What is here")[2].partition("\n## ")[0]
+    told = {
+        name
+        for row in re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", row)
+    }
+    layers = {path.stem for path in (IMAGES / "layers").glob("*.yaml")} - {"rhel"}  # stands beside `el`
+    assert told == set(names()) | layers
