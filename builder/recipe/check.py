@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,7 +63,26 @@ def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Vi
     value = problem.get("input")
     shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    return Violation("HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why)
+    return Violation(
+        "HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why, _fix(problem)
+    )
+
+
+def _fix(problem: Any) -> str:
+    """What to write instead, where that can be said."""
+    kind = problem["type"]
+    if kind == "literal_error":
+        known = re.findall(r"[^', ]+", problem["ctx"]["expected"].replace(" or ", ", "))
+        return did_you_mean(str(problem["input"]), known)
+    if kind.startswith("bool"):
+        return "write true or false"
+    if kind.startswith("int"):
+        return "write a whole number"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "write `key: value` lines below it"
+    if kind == "list_type":
+        return "write a list: [one, two]"
+    return "images/README.md shows how it is written"
 
 
 def _written(node: syntax.Node, path: tuple[str | int, ...]) -> str:

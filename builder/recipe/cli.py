@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from builder import log
 from builder.errors import HallmarkError
@@ -16,36 +16,51 @@ from builder.recipe.load import Recipe, Reference, expand, find, load, names
 from builder.recipe.matrix import Job, matrix
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
+from builder.recipe.violations import RecipeError, Violation
 
 __all__ = ["explain_command", "lint_command", "matrix_command", "plan_command", "schema_command"]
 
 
 def lint_command(recipes: Sequence[str]) -> int:
-    """Check every variant of recipes (all of them if none is named), print every finding; 1 if one is an
-    error.
+    """Check every variant of recipes (all of them if none is named), print every violation and finding; 1 if
+    one is an error.
     """
     today = datetime.now(UTC).date()
-    bad = False
-    for name in recipes or names():
-        found: dict[Finding, list[str]] = {}
-        try:
-            drafts = [_draft(reference) for reference in expand(find(name))]
-        except HallmarkError as error:
-            log.event("lint", recipe=name, error=str(error))
-            print(error)
-            bad = True
-            continue
-        for recipe, draft in drafts:
+    return 1 if [name for name in recipes or names() if not _lint(name, today)] else 0
+
+
+def _lint(name: str, today: date) -> bool:
+    """Check one recipe; False if something is wrong."""
+    wrong: dict[Violation, None] = {}
+    found: dict[Finding, list[str]] = {}
+    count = 0
+    try:
+        references = expand(find(name))
+        count = len(references)
+        for reference in references:
+            try:
+                recipe, draft = _draft(reference)
+            except RecipeError as error:
+                wrong |= dict.fromkeys(error.violations)
+                continue
             for finding in lint(recipe, draft, today=today):
                 found.setdefault(finding, []).append(recipe.name)
-        for finding, where in found.items():
-            log.event("finding", recipes=where, code=finding.code, level=finding.level, message=str(finding))
-            print(finding if len(where) == len(drafts) else f"{finding} [{', '.join(where)}]")
-        errors = sum(finding.level == "error" for finding in found)
-        bad = bad or errors > 0
-        several = f", {len(drafts)} variants" if len(drafts) > 1 else ""
-        print(f"{name}: {errors} errors, {len(found) - errors} warnings{several}", file=sys.stderr)
-    return 1 if bad else 0
+    except RecipeError as error:
+        wrong |= dict.fromkeys(error.violations)
+    except HallmarkError as error:
+        log.event("lint", recipe=name, error=str(error))
+        print(error)
+        return False
+    for violation in wrong:
+        log.event("finding", recipe=name, code=violation.code, level="error", message=str(violation))
+        print(violation)
+    for finding, where in found.items():
+        log.event("finding", recipe=name, code=finding.code, level=finding.level, message=str(finding))
+        print(finding if wrong or len(where) == count else f"{finding} [{', '.join(where)}]")
+    errors = len(wrong) + sum(finding.level == "error" for finding in found)
+    several = f", {count} variants" if count > 1 else ""
+    print(f"{name}: {errors} errors, {len(wrong) + len(found) - errors} warnings{several}", file=sys.stderr)
+    return not errors
 
 
 def plan_command(recipes: Sequence[str]) -> int:

@@ -156,3 +156,19 @@ def test_the_verb_names_the_variants_that_a_finding_is_about(
     assert size.endswith("[demo-9-tiny]")
     (secret,) = [line for line in lines if "HM122" in line]
     assert not secret.endswith("]")
+
+
+def test_the_verb_tells_the_mistakes_of_every_variant_at_once(
+    tree: RecipeTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = """
+    variants:
+      size:
+        small: {}
+        large: {files: {/a: {source: nowhere}}}
+        huge: {extends: [nothing], services: {enable: [a.service], mask: [a.service]}}
+      flavour: {plain: {}, odd: {files: {/b: {}}}}
+    """
+    assert lint_command([str(tree.demo(more))]) == 1
+    codes = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(codes) == ["HM006", "HM008", "HM010"]
