@@ -217,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def recipe(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("recipe", help="a name in images/ (sample-9) or the path of a recipe")
+        sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
         sub.add_argument(
             "--version", metavar="X.Y.Z", help="MAJOR.YYYYMMDD.N instead of the one that is next"
         )
@@ -230,10 +230,13 @@ def parser() -> argparse.ArgumentParser:
         ("matrix", _matrix, "print every variant of recipes as jobs for a CI system, as JSON"),
     ):
         verb(name, function, text).add_argument(
-            "recipes", nargs="*", metavar="recipe", help="names or paths (default: every recipe in images/)"
+            "recipes",
+            nargs="*",
+            metavar="recipe",
+            help="names or paths (default: every variant of every recipe)",
         )
     sub = verb("explain", _explain, "print every value of a recipe with the line that it comes from")
-    sub.add_argument("recipe", help="a name in images/ or the path of a recipe")
+    sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
     sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
     verb("schema", _schema, "write images/recipe.schema.json, which editors use")
     recipe(verb("build", _build, "build a recipe's image"))

@@ -63,8 +63,16 @@ def idle_removals(subject: Subject) -> Iterator[Finding]:
 
 
 def policies_exist(subject: Subject) -> Iterator[Finding]:
-    """HM116: the policies are there."""
+    """HM116: there are policies to judge the image, and they are known."""
     known = sorted(path.stem for path in POLICIES.glob("*.yaml"))
+    if not subject.plan.certification.policies:
+        yield subject.error(
+            "HM116",
+            subject.recipe.where("certification"),
+            "no policy judges the image",
+            "it could be neither certified nor published",
+            f"known: {', '.join(known)}",
+        )
     for policy in subject.plan.certification.policies:
         if policy not in known:
             yield subject.error(

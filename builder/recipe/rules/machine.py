@@ -25,8 +25,16 @@ _FORBIDDEN = re.compile(
 
 
 def generation_and_architecture(subject: Subject) -> Iterator[Finding]:
-    """HM101: aarch64 has no generation 1."""
+    """HM101: there is a generation to boot, and on aarch64 it isn't the first."""
     plan = subject.plan
+    if not plan.disk.generations:
+        yield subject.error(
+            "HM101",
+            subject.recipe.where("disk"),
+            "a disk for no generation",
+            "nothing could boot it",
+            "set disk.generations to [1, 2], or to one of the two",
+        )
     if plan.architecture == "aarch64" and 1 in plan.disk.generations:
         yield subject.error(
             "HM101",

@@ -162,14 +162,20 @@ def mixed_dotnet_feeds(subject: Subject) -> Iterator[Finding]:
 
 def plain_http(subject: Subject) -> Iterator[Finding]:
     """HM112: repositories are fetched over TLS."""
-    for repository in subject.plan.repositories:
-        url = repository.baseurl or repository.metalink or ""
+    places = [
+        (f"repository {item.id!r}", item.baseurl or item.metalink or "", item.where)
+        for item in subject.plan.repositories
+    ]
+    system = subject.plan.ostree
+    if system is not None:
+        places.append(("the ostree repository", system.url or "", system.where))
+    for what, url, where in places:
         if url.startswith("http://"):
             yield subject.warning(
                 "HM112",
-                repository.where,
-                f"repository {repository.id!r} is fetched without TLS",
-                "signatures protect the packages, but an attacker can hold updates back",
+                where,
+                f"{what} is fetched without TLS",
+                "signatures protect what is fetched, but an attacker can hold updates back",
                 "use https",
             )
 

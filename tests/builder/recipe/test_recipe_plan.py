@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from recipe_tree import RecipeTree
 
-from builder.recipe import Plan, RecipeError, Reference, find, load, names, plan, schema
+from builder.recipe import Plan, RecipeError, Reference, find, load, names, plan, schema, syntax
 from builder.recipe.load import IMAGES
 from builder.recipe.resolve import identifiers
 
@@ -152,6 +154,18 @@ def test_a_source_that_is_a_link_out_of_the_tree_is_refused(tree: RecipeTree) ->
 
 def test_the_schema_in_the_tree_is_current() -> None:
     assert schema.SCHEMA.read_text(encoding="utf-8") == schema.text(), "run `hallmark schema`"
+
+
+def test_editors_accept_every_recipe_and_refuse_a_mistake() -> None:
+    """The schema by a validator that knows nothing of the models that it was made from."""
+    validator = Draft202012Validator(json.loads(schema.text()))
+    files = [*IMAGES.glob("*.yaml"), *(IMAGES / "layers").glob("*.yaml")]
+    for path in files:
+        node, _ = syntax.parse(path.read_bytes(), path=path.name)
+        assert node is not None
+        assert validator.is_valid(syntax.plain(node)), path
+        assert not validator.is_valid({**syntax.plain(node), "disk": {"size_mib": "large"}}), path
+        assert not validator.is_valid({**syntax.plain(node), "kernal": {}}), path
 
 
 def test_all_recipes_lint_and_plan_in_a_second_without_network() -> None:
