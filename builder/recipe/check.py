@@ -13,7 +13,7 @@ from builder.recipe.language import MEANINGS, LayerDocument, RecipeDocument
 from builder.recipe.shape import model_at
 from builder.recipe.violations import Violation, did_you_mean
 
-__all__ = ["check"]
+__all__ = ["check", "violations_of"]
 
 
 def check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[Violation]:
@@ -30,6 +30,11 @@ def check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[V
             f"the {key} is called {name.value!r} but its file {stem!r}",
             fix="use one name",
         )
+    yield from violations_of(node, model)
+
+
+def violations_of(node: syntax.Mapping, model: type[BaseModel]) -> Iterator[Violation]:
+    """What a model of the language says against a document: each mistake with its place."""
     try:
         model.model_validate(syntax.plain(node))
     except ValidationError as error:

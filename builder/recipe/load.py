@@ -18,7 +18,18 @@ from builder.recipe.shape import is_list
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 from builder.workspace import PROJECT
 
-__all__ = ["Document", "Recipe", "Reference", "expand", "find", "load", "name_of", "names"]
+__all__ = [
+    "Document",
+    "Recipe",
+    "Reference",
+    "expand",
+    "find",
+    "load",
+    "name_of",
+    "names",
+    "overlays",
+    "shown",
+]
 
 IMAGES = PROJECT / "images"
 _OWN_KEYS = frozenset(
@@ -149,9 +160,9 @@ def load(reference: Reference | Path) -> Recipe:
     path = reference.path.resolve()
     own = _read_recipe(path)
     variant = _variant(path.stem, own.node, reference)
-    overlays = tuple(_overlays(own.node, variant))
+    chosen = tuple(_laid_by(own.node, variant))
     loader = _Loader(path.parent)
-    documents = tuple(loader.walk(own, overlays))
+    documents = tuple(loader.walk(own, chosen))
     if loader.violations:
         raise RecipeError(path.stem, loader.violations)
     node = own.node
@@ -163,8 +174,8 @@ def load(reference: Reference | Path) -> Recipe:
         architecture=keys.get("architecture", str(syntax.plain(node).get("architecture", "x86_64"))),
         licence=keys.get("licence", str(syntax.plain(node).get("licence", "free"))),
     )
-    parts = [part for document in documents for part in _parts(document, context)]
-    parts += [_value(overlay) for overlay in overlays]
+    parts = [part for document in documents for part in overlays(document, context)]
+    parts += [_value(overlay) for overlay in chosen]
     idle: list[merge.Item] = []
 
     def lay(base: merge.Value, over: merge.Value) -> merge.Value:
@@ -194,7 +205,7 @@ def _variant(stem: str, node: syntax.Mapping, reference: Reference) -> variants.
     return found
 
 
-def _overlays(node: syntax.Mapping, variant: variants.Variant) -> Iterator[syntax.Mapping]:
+def _laid_by(node: syntax.Mapping, variant: variants.Variant) -> Iterator[syntax.Mapping]:
     """What the values of a variant lay on the recipe, axis by axis."""
     for axis, value in variant.values:
         table = node.entries["variants"]
@@ -209,7 +220,7 @@ def _overlays(node: syntax.Mapping, variant: variants.Variant) -> Iterator[synta
             yield overlay
 
 
-def _parts(document: Document, context: Context) -> Iterator[merge.Value]:
+def overlays(document: Document, context: Context) -> Iterator[merge.Value]:
     """What a document lays on those below it: its own content, then each window that counts."""
     yield _value(document.node)
     windows = document.node.entries.get("windows")
@@ -230,9 +241,9 @@ class _Loader:
         self.violations: list[Violation] = []
         self._done: set[str] = set()
 
-    def walk(self, recipe: Document, overlays: tuple[syntax.Mapping, ...]) -> Iterator[Document]:
+    def walk(self, recipe: Document, chosen: tuple[syntax.Mapping, ...]) -> Iterator[Document]:
         """The documents that a variant of a recipe consists of, the lowest layer first, each once."""
-        for node in (recipe.node, *overlays):
+        for node in (recipe.node, *chosen):
             yield from self._extended(node, (recipe.name,))
         yield recipe
 
@@ -277,7 +288,7 @@ class _Loader:
                     "HM008",
                     where,
                     f"there is no layer {name!r}",
-                    f"looked for {_shown(path)}",
+                    f"looked for {shown(path)}",
                     did_you_mean(name, known),
                 )
             )
@@ -310,26 +321,26 @@ def _read_recipe(path: Path) -> Document:
 
 
 def _read(path: Path, model: type[BaseModel]) -> tuple[Document | None, tuple[Violation, ...]]:
-    shown = _shown(path)
+    name = shown(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        return None, (Violation("HM001", Where(shown), f"cannot read the file: {error.strerror}"),)
-    node, violations = _parse(data, shown, path.stem, model)
-    return (None if node is None else Document(path.stem, path, shown, node)), violations
+        return None, (Violation("HM001", Where(name), f"cannot read the file: {error.strerror}"),)
+    node, violations = _parse(data, name, path.stem, model)
+    return (None if node is None else Document(path.stem, path, name, node)), violations
 
 
 @lru_cache(maxsize=256)
 def _parse(
-    data: bytes, shown: str, stem: str, model: type[BaseModel]
+    data: bytes, name: str, stem: str, model: type[BaseModel]
 ) -> tuple[syntax.Mapping | None, tuple[Violation, ...]]:
     """Read and check one document. The variants of a recipe share layers: each is read once."""
-    node, violations = syntax.parse(data, path=shown)
+    node, violations = syntax.parse(data, path=name)
     if node is None:
         return None, tuple(violations)
     return node, (*violations, *check(node, model, stem))
 
 
-def _shown(path: Path) -> str:
-    """The path for people: relative to the project when it lies in it."""
+def shown(path: Path) -> str:
+    """A path for people: relative to the project when it lies in it."""
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
