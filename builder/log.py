@@ -26,6 +26,7 @@ __all__ = [
     "event",
     "info",
     "progress",
+    "result",
     "step",
     "step_times",
     "warn",
@@ -85,6 +86,14 @@ def event(kind: str, **fields: object) -> None:
     if _state.mode == "json":
         record = {"time": round(time.time(), 3), "event": kind, **fields}
         print(json.dumps(record, default=str), flush=True)
+
+
+def result(text: object, *, kind: str, **fields: object) -> None:
+    """What a verb was asked for, on standard output: ``text`` for people, an event in JSON mode."""
+    if _state.mode == "json":
+        event(kind, **fields)
+    else:
+        print(text)
 
 
 def progress(what: str, done: float, total: float, *, unit: str = "") -> None:

@@ -48,19 +48,35 @@ def _lint(name: str, today: date) -> bool:
     except RecipeError as error:
         wrong |= dict.fromkeys(error.violations)
     except HallmarkError as error:
-        log.event("lint", recipe=name, error=str(error))
-        print(error)
+        log.result(error, kind="lint", recipe=name, error=str(error))
         return False
     for violation in wrong:
-        log.event("finding", recipe=name, code=violation.code, level="error", message=str(violation))
-        print(violation)
+        _tell(name, violation, "error", str(violation), [])
     for finding, where in found.items():
-        log.event("finding", recipe=name, code=finding.code, level=finding.level, message=str(finding))
-        print(finding if wrong or len(where) == count else f"{finding} [{', '.join(where)}]")
+        everywhere = wrong or len(where) == count
+        text = str(finding) if everywhere else f"{finding} [{', '.join(where)}]"
+        _tell(name, finding, finding.level, text, where)
     errors = len(wrong) + sum(finding.level == "error" for finding in found)
     several = f", {count} variants" if count > 1 else ""
     print(f"{name}: {errors} errors, {len(wrong) + len(found) - errors} warnings{several}", file=sys.stderr)
     return not errors
+
+
+def _tell(name: str, item: Violation | Finding, level: str, text: str, variants: list[str]) -> None:
+    log.result(
+        text,
+        kind="finding",
+        recipe=name,
+        variants=variants,
+        code=item.code,
+        level=level,
+        file=str(item.where.path),
+        line=item.where.line,
+        column=item.where.column,
+        what=item.what,
+        why=item.why,
+        fix=item.fix,
+    )
 
 
 def plan_command(recipes: Sequence[str]) -> int:
@@ -76,7 +92,14 @@ def plan_command(recipes: Sequence[str]) -> int:
 def explain_command(name: str, path: str = "") -> int:
     """Print every effective value of a recipe, at or below a dotted path, with where it comes from."""
     for item in explain(load(find(name)), path):
-        print(item)
+        log.result(
+            item,
+            kind="value",
+            path=item.path,
+            value=item.value,
+            where=str(item.where),
+            overrode=[{"value": value, "where": str(where)} for value, where in item.overrode],
+        )
     return 0
 
 

@@ -182,14 +182,20 @@ def plain_http(subject: Subject) -> Iterator[Finding]:
 
 def keys_present(subject: Subject) -> Iterator[Finding]:
     """HM113: the key files are there."""
-    for repository in subject.plan.repositories:
-        if not (subject.recipe.root / repository.key).is_file():
+    wanted = [(item.key, item.fingerprint, item.where) for item in subject.plan.repositories]
+    system = subject.plan.ostree
+    if system is not None and system.key is not None:
+        wanted.append((system.key, str(system.fingerprint), system.where))
+    told: set[str] = set()
+    for key, fingerprint, where in wanted:
+        if key not in told and not (subject.recipe.root / key).is_file():
+            told.add(key)
             yield subject.warning(
                 "HM113",
-                repository.where,
-                f"the key file {repository.key} of repository {repository.id!r} is missing",
+                where,
+                f"the key file {key} is missing",
                 "planning works without it, building doesn't",
-                f"get it from the vendor; its fingerprint must be {repository.fingerprint}",
+                f"get it from the vendor; its fingerprint must be {fingerprint}",
             )
 
 
@@ -228,14 +234,6 @@ def system_is_pinned(subject: Subject) -> Iterator[Finding]:
             "packages or repositories beside ostree",
             "the system comes as one whole; packages would be ignored",
             "remove them, and extend no layer that brings packages",
-        )
-    if system.key is not None and not (subject.recipe.root / system.key).is_file():
-        yield subject.warning(
-            "HM113",
-            system.where,
-            f"the key file {system.key} of the ostree repository is missing",
-            "planning works without it, building doesn't",
-            f"get it from the vendor; its fingerprint must be {system.fingerprint}",
         )
 
 

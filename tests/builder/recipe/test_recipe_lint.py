@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 from recipe_tree import RecipeTree
 
+from builder import log
 from builder.recipe import Finding, RecipeError, Violation, expand, find, lint, load, plan, refuse
-from builder.recipe.cli import lint_command
+from builder.recipe.cli import explain_command, lint_command
 from builder.recipe.load import IMAGES
 from builder.recipe.rules import RULES
 
@@ -172,3 +175,23 @@ def test_the_verb_tells_the_mistakes_of_every_variant_at_once(
     assert lint_command([str(tree.demo(more))]) == 1
     codes = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
     assert sorted(codes) == ["HM006", "HM008", "HM010"]
+
+
+@pytest.fixture
+def json_mode() -> Iterator[None]:
+    log.configure(mode="json")
+    yield
+    log.configure()
+
+
+@pytest.mark.usefixtures("json_mode")
+def test_programs_read_one_object_a_line(tree: RecipeTree, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tree.demo("kernel: {arguments: [quiet]}\n")
+    assert lint_command([str(path)]) == 1
+    (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (found["event"], found["code"], found["level"]) == ("finding", "HM110", "error")
+    assert (found["file"], found["line"]) == (str(path), 12)
+    assert all((found["what"], found["why"], found["fix"]))
+    assert explain_command(str(path), "disk.size_mib") == 0
+    (value,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (value["path"], value["value"]) == ("disk.size_mib", 12288)
