@@ -64,7 +64,7 @@ def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Vi
     why = f"it must be {meaning}" if meaning else problem["msg"].removeprefix("Value error, ")
     if loc[-1] == "[key]":
         where = syntax.locate(node, path, key=True)
-        return Violation("HM006", where, f"the key {path[-1]!r} is not right here", why)
+        return Violation("HM006", where, f"the key {path[-1]!r} is not right here", why, "rename it")
     value = problem.get("input")
     shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
     shown = shown if len(shown) <= 80 else shown[:77] + "…"

@@ -325,7 +325,14 @@ def _read(path: Path, model: type[BaseModel]) -> tuple[Document | None, tuple[Vi
     try:
         data = path.read_bytes()
     except OSError as error:
-        return None, (Violation("HM001", Where(name), f"cannot read the file: {error.strerror}"),)
+        return None, (
+            Violation(
+                "HM001",
+                Where(name, 1),
+                f"cannot read the file: {error.strerror}",
+                fix="look at its permissions",
+            ),
+        )
     node, violations = _parse(data, name, path.stem, model)
     return (None if node is None else Document(path.stem, path, name, node)), violations
 

@@ -282,7 +282,13 @@ class _Resolver:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             self.violations.append(
-                Violation("HM010", given[0].where, f"cannot read the source of {what}: {why}", str(path))
+                Violation(
+                    "HM010",
+                    given[0].where,
+                    f"cannot read the source of {what}: {why}",
+                    str(path),
+                    "put a text file there, or correct the path",
+                )
             )
             return None
 

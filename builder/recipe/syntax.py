@@ -71,7 +71,13 @@ def parse(data: bytes, *, path: str) -> tuple[Mapping | None, list[Violation]]:
     start = Where(path, 1, 1)
     if len(data) > _MAX_BYTES:
         return None, [
-            Violation("HM011", start, f"the file has {len(data)} bytes", f"the limit is {_MAX_BYTES}")
+            Violation(
+                "HM011",
+                start,
+                f"the file has {len(data)} bytes",
+                f"the limit is {_MAX_BYTES}",
+                "name large files with `source`, and share values through layers",
+            )
         ]
     try:
         text = data.decode("utf-8")
@@ -155,7 +161,14 @@ class _Reader:
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         where = self._at(event)
         if depth > _MAX_DEPTH:
-            raise _Stop(Violation("HM011", where, f"nested deeper than {_MAX_DEPTH} levels"))
+            raise _Stop(
+                Violation(
+                    "HM011",
+                    where,
+                    f"nested deeper than {_MAX_DEPTH} levels",
+                    fix="look for a bracket too many; the language itself needs eight",
+                )
+            )
         if isinstance(event, yaml.AliasEvent):
             raise _Stop(_alias(where, f"*{event.anchor}"))
         if event.anchor:
@@ -243,4 +256,5 @@ def _syntax(error: yaml.YAMLError, text: str, path: str) -> list[Violation]:
     where = Where(path, mark.line + 1, mark.column + 1) if mark is not None else Where(path, 1)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
     context = getattr(error, "context", None)
-    return [Violation("HM002", where, f"not valid YAML: {problem}" + (f" ({context})" if context else ""))]
+    what = f"not valid YAML: {problem}" + (f" ({context})" if context else "")
+    return [Violation("HM002", where, what, fix="look at this line and the one before it")]

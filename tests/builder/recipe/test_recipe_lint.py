@@ -97,9 +97,9 @@ def test_examples_do_what_the_guide_says(tree: RecipeTree, example: Example) -> 
     for item in found:
         assert item.where.line >= 1
         assert item.what
+        assert item.fix, item
         if isinstance(item, Finding):
             assert item.why
-            assert item.fix
             assert f"{item.level}" in example.title, "the title says how bad it is"
 
 
