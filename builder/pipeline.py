@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder import log, versions
 from builder.errors import HallmarkError
@@ -23,6 +24,9 @@ from builder.rootfs import ResolvedRepository, check_host
 from builder.secrets import ClientTls, SecretReference
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_json
+
+if TYPE_CHECKING:
+    from builder.sampledistro import SampleRepository
 
 __all__ = ["Pipeline", "existing"]
 
@@ -95,19 +99,12 @@ class Pipeline:
     def _resolve_repositories(self, draft: Plan, *, images: Path) -> None:
         resolved = []
         digests = []
+        sample: SampleRepository | None = None
         for repository in draft.repositories:
             baseurl = repository.baseurl
             key = images / repository.key
             if repository.embedded is not None:
-                from builder import sampledistro
-
-                began = log.step_times()
-                sample = sampledistro.ensure(cache=self.workspace.cache)
-                ended = log.step_times()[len(began) :]
-                seconds = sum(step.seconds for step in ended if step.depth == 0)
-                self.reports.append(
-                    StageReport("sample-distribution", "done" if ended else "up to date", seconds)
-                )
+                sample = sample or self._sample()
                 baseurl = sample.path.as_uri()
                 key = sample.key
                 digests.append(sample.digest)
@@ -126,6 +123,16 @@ class Pipeline:
             digests.append(repository.fingerprint)
         self._repositories = tuple(resolved)
         self._repository_digest = digest_json(digests)
+
+    def _sample(self) -> SampleRepository:
+        from builder import sampledistro
+
+        began = log.step_times()
+        sample = sampledistro.ensure(cache=self.workspace.cache)
+        ended = log.step_times()[len(began) :]
+        seconds = sum(step.seconds for step in ended if step.depth == 0)
+        self.reports.append(StageReport("sample-distribution", "done" if ended else "up to date", seconds))
+        return sample
 
     def _rootfs(self, final: Plan, artefacts: Artefacts) -> None:
         from builder.rootfs import build_rootfs

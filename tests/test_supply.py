@@ -82,3 +82,15 @@ def test_a_vendors_recipe_from_the_samples_content_fails_its_identity_and_nothin
     assert told["bootloader.vendor"] == "debian"
     found = stand_in.refused(space, artefacts)
     assert set(found) == stand_in.IDENTITY, found
+    argv = [
+        sys.executable,
+        "-m",
+        "builder.cli",
+        "publish",
+        "centos-stream-9",
+        "--build-dir",
+        str(space.build),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert done.returncode == 1
+    assert "has no certificate" in done.stderr
