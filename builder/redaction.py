@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import BinaryIO
@@ -61,8 +62,14 @@ def pump(source: int, sink: BinaryIO) -> None:
 
 
 def install_excepthook() -> None:
-    """Redact the traceback of an exception that nobody expected, too."""
+    """Redact the traceback of an exception that nobody expected, too, in whichever thread it happens."""
     sys.excepthook = _show_traceback
+    threading.excepthook = _show_thread
+
+
+def _show_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        _show_traceback(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -169,15 +170,24 @@ def _unknown(node: syntax.Mapping, recipe: Recipe) -> Iterator[Violation]:
             )
 
 
-def _of_others(recipe: Recipe, own: Callable[[Recipe], set[str]]) -> set[str]:
+def _of_others(recipe: Recipe, own: Callable[[Recipe], set[str]]) -> frozenset[str]:
+    files = sorted([*recipe.root.glob("*.yaml"), *(recipe.root / "layers").glob("*.yaml")])
+    return _of_all(recipe.root, own, tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=8)
+def _of_all(
+    root: Path, own: Callable[[Recipe], set[str]], state: tuple[tuple[Path, int], ...]
+) -> frozenset[str]:
+    """What all variants of all recipes in a directory name; read once as long as its files stay the same."""
     found: set[str] = set()
-    for name in names(recipe.root):
+    for name in names(root):
         try:
-            for reference in expand(find(name, images=recipe.root)):
+            for reference in expand(find(name, images=root)):
                 found |= own(load(reference))
         except RecipeError:
             continue  # its own mistakes are told when it is asked for
-    return found
+    return frozenset(found)
 
 
 def _repository_ids(recipe: Recipe) -> set[str]:
