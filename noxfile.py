@@ -57,6 +57,12 @@ def publish(session: nox.Session) -> None:
     hallmark(session, "publish", *([] if session.posargs else [RECIPE]))
 
 
+@nox.session(name="try")
+def try_(session: nox.Session) -> None:
+    """Build recipes of real distributions from the sample distribution (default: all of 8 to 10)."""
+    session.run("python", "-m", "tests.stand_in", *session.posargs, external=True)
+
+
 @nox.session
 def catalog(session: nox.Session) -> None:
     """Write the catalog of every release."""

@@ -82,6 +82,8 @@ def _observe_all(
     if image is None:
         raise HallmarkError("the image was never finished", where=artefacts.image, hint="build it first")
 
+    claim = f"{plan.distribution.id}:{plan.distribution.release}"
+
     def one(look: _Look) -> StageReport:
         return run_stage(
             artefacts,
@@ -91,9 +93,10 @@ def _observe_all(
                 "image": image.model_dump_json(exclude={"seconds"}),
                 "code": code_digest(*_CODE),
                 "targets": " ".join(plan.certification.targets),
+                "claim": claim,
             },
             outputs=tuple(_results(artefacts, look)),
-            make=lambda: _observe(workspace, artefacts, look, acceleration),
+            make=lambda: _observe(workspace, artefacts, look, acceleration, claim),
         )
 
     # An emulated guest keeps two cores busy: two at a time take longer than one after the other.
@@ -110,7 +113,9 @@ def _results(artefacts: Artefacts, look: _Look) -> tuple[Path, Path]:
     return directory / "observations.jsonl", directory / "evidence.jsonl"
 
 
-def _observe(workspace: Workspace, artefacts: Artefacts, look: _Look, acceleration: Acceleration) -> None:
+def _observe(
+    workspace: Workspace, artefacts: Artefacts, look: _Look, acceleration: Acceleration, claim: str
+) -> None:
     work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
     shutil.rmtree(work, ignore_errors=True)
     out = work / "out"
@@ -122,6 +127,7 @@ def _observe(workspace: Workspace, artefacts: Artefacts, look: _Look, accelerati
                 artefacts.image,
                 out=out,
                 logs=artefacts.log,
+                claim=claim,
                 force_tcg=acceleration.kind == "tcg",
             )
         else:
@@ -139,6 +145,7 @@ def _observe(workspace: Workspace, artefacts: Artefacts, look: _Look, accelerati
                     logs=artefacts.log,
                     force_tcg=acceleration.kind == "tcg",
                     ssh_config=machine.ssh_config,
+                    claim=claim,
                     variant=look.firmware,
                 )
         target = artefacts.root / "observations" / look.name
@@ -189,6 +196,7 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
             recipe=plan.recipe,
             version=plan.version,
             plan_digest=plan.digest(),
+            substitutions=tuple(map(str, plan.substitutions)),
             signer=pair,
         )
         with atomic_file(artefacts.certificate) as temporary:

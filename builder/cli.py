@@ -6,6 +6,7 @@ Exit status: 0 success, 1 the work could not be done, 2 the command line is wron
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from rich.table import Table
 
 from builder import log
 from builder.errors import EXIT_FAILURE, HallmarkError
-from builder.run import redact
+from builder.recipe.mirrors import SETTING
+from builder.redaction import install_excepthook, redact
 from builder.stages import StageReport
 from builder.vm.firmware import FIRMWARES
 from builder.workspace import Workspace
@@ -27,6 +29,7 @@ Verb = Callable[[argparse.Namespace, Workspace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the value is the process's exit status."""
+    install_excepthook()
     options = parser().parse_args(arguments)
     log.configure(mode="json" if options.json else None, verbose=options.verbose)
     try:
@@ -78,13 +81,13 @@ def _lint(options: argparse.Namespace, workspace: Workspace) -> int:
 def _plan(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.recipe import cli
 
-    return cli.plan_command(options.recipes)
+    return cli.plan_command(options.recipes, options.repositories)
 
 
 def _explain(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.recipe import cli
 
-    return cli.explain_command(options.recipe, options.path)
+    return cli.explain_command(options.recipe, options.path, options.repositories)
 
 
 def _matrix(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -102,7 +105,9 @@ def _schema(options: argparse.Namespace, workspace: Workspace) -> int:
 def _build(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.pipeline import Pipeline
 
-    pipeline = Pipeline(workspace, options.recipe, wanted_version=options.version)
+    pipeline = Pipeline(
+        workspace, options.recipe, wanted_version=options.version, mirrors=options.repositories
+    )
     try:
         artefacts = pipeline.build()
     finally:
@@ -176,6 +181,7 @@ def _release(options: argparse.Namespace, workspace: Workspace) -> int:
             options.recipe,
             version=options.version,
             destination=options.destination,
+            mirrors=options.repositories,
             reports=reports,
         )
     finally:
@@ -222,6 +228,16 @@ def parser() -> argparse.ArgumentParser:
             "--version", metavar="X.Y.Z", help="MAJOR.YYYYMMDD.N instead of the one that is next"
         )
 
+    def mirrored(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument(
+            "--repositories",
+            type=Path,
+            metavar="FILE",
+            default=os.environ.get(SETTING) or None,
+            help="mirrors: other addresses for the repositories (default: the variable " + SETTING + ")",
+        )
+        return sub
+
     verb("doctor", _doctor, "examine this host and explain each miss with its remedy")
     verb("sample-distribution", _sample_distribution, "make the sample distribution; print its path")
     for name, function, text in (
@@ -229,17 +245,19 @@ def parser() -> argparse.ArgumentParser:
         ("plan", _plan, "print what recipes would build, as JSON"),
         ("matrix", _matrix, "print every variant of recipes as jobs for a CI system, as JSON"),
     ):
-        verb(name, function, text).add_argument(
+        sub = verb(name, function, text)
+        (mirrored(sub) if function is _plan else sub).add_argument(
             "recipes",
             nargs="*",
             metavar="recipe",
             help="names or paths (default: every variant of every recipe)",
         )
     sub = verb("explain", _explain, "print every value of a recipe with the line that it comes from")
+    mirrored(sub)
     sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
     sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
     verb("schema", _schema, "write images/recipe.schema.json, which editors use")
-    recipe(verb("build", _build, "build a recipe's image"))
+    recipe(mirrored(verb("build", _build, "build a recipe's image")))
     sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
     sub.add_argument("--firmware", choices=FIRMWARES, default="uefi")
@@ -249,7 +267,7 @@ def parser() -> argparse.ArgumentParser:
         ("release", _release, "build, certify and publish a recipe, then write the catalog"),
     ):
         sub = verb(name, function, text)
-        recipe(sub)
+        recipe(mirrored(sub) if function is _release else sub)
         sub.add_argument(
             "--destination",
             metavar="URL",

@@ -17,6 +17,8 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
+from builder.redaction import redact
+
 __all__ = [
     "Mode",
     "StepTime",
@@ -84,8 +86,9 @@ def debug(message: str) -> None:
 def event(kind: str, **fields: object) -> None:
     """A machine-readable event; printed in JSON mode only."""
     if _state.mode == "json":
-        record = {"time": round(time.time(), 3), "event": kind, **fields}
-        print(json.dumps(record, default=str), flush=True)
+        shown = {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+        record = {"time": round(time.time(), 3), "event": kind, **shown}
+        print(redact(json.dumps(record, default=str)), flush=True)
 
 
 def result(text: object, *, kind: str, **fields: object) -> None:
@@ -118,6 +121,7 @@ def step(title: str) -> Iterator[StepTime]:
     depth = _depth.get()
     token = _depth.set(depth + 1)
     record = StepTime(title, depth, 0.0)
+    title = redact(title)
     event("step-start", title=title, depth=depth)
     if _state.mode != "json":
         _print(f"{'  ' * depth}[bold]{escape(title)}[/bold] …")
@@ -141,7 +145,7 @@ def step(title: str) -> Iterator[StepTime]:
         _state.steps.append(record)
         event("step-done", title=title, depth=depth, seconds=round(record.seconds, 3), note=record.note)
         if _state.mode != "json":
-            note = f" — {escape(record.note)}" if record.note else ""
+            note = f" — {escape(redact(record.note))}" if record.note else ""
             _print(
                 f"{'  ' * depth}[green]✓[/green] {escape(title)}{note} [dim]({record.seconds:.1f} s)[/dim]"
             )
@@ -159,7 +163,7 @@ def _line(kind: str, message: str) -> None:
         event(kind, message=message)
         return
     style = {"warning": "yellow", "debug": "dim", "progress": "dim"}.get(kind)
-    text = escape(("warning: " if kind == "warning" else "") + message)
+    text = escape(("warning: " if kind == "warning" else "") + redact(message))
     text = "  " * _depth.get() + text
     _print(f"[{style}]{text}[/{style}]" if style else text)
 

@@ -14,13 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder import log, versions
 from builder.errors import HallmarkError
-from builder.recipe import Plan, find, load, name_of, plan, refuse
+from builder.recipe import Plan, find, load, name_of, plan, refuse, substitute, tell
+from builder.recipe.model import Repository, Secret
 from builder.rootfs import ResolvedRepository, check_host
+from builder.secrets import ClientTls, SecretReference
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_json
+
+if TYPE_CHECKING:
+    from builder.sampledistro import SampleRepository
 
 __all__ = ["Pipeline", "existing"]
 
@@ -30,11 +36,15 @@ _NO_VERSION = "0.19700101.0"
 
 @dataclass(slots=True)
 class Pipeline:
-    """One recipe on its way to a release. ``reports`` holds what happened to each stage so far."""
+    """One recipe on its way to a release.
+
+    ``mirrors`` is the mirrors file, if there is one; ``reports`` holds what happened to each stage so far.
+    """
 
     workspace: Workspace
     recipe: str
     wanted_version: str | None = None
+    mirrors: Path | None = None
     reports: list[StageReport] = field(default_factory=list)
     _repositories: tuple[ResolvedRepository, ...] = ()
     _repository_digest: str = ""
@@ -54,8 +64,12 @@ class Pipeline:
                 why="it can be checked, explained and planned; deploying a commit to a disk is missing",
                 hint="build a recipe that is made of packages",
             )
+        # The recipe as it is written must be right; a mirror may hold less than the recipe promises.
         refuse(loaded, draft, today=datetime.now(UTC).date())
+        loaded = substitute(loaded, self.mirrors)
+        draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
         check_host(draft)
+        tell(draft)
         name = draft.recipe
         with self.workspace.lock(name):
             self._resolve_repositories(draft, images=path.parent)
@@ -85,19 +99,12 @@ class Pipeline:
     def _resolve_repositories(self, draft: Plan, *, images: Path) -> None:
         resolved = []
         digests = []
+        sample: SampleRepository | None = None
         for repository in draft.repositories:
             baseurl = repository.baseurl
             key = images / repository.key
             if repository.embedded is not None:
-                from builder import sampledistro
-
-                began = log.step_times()
-                sample = sampledistro.ensure(cache=self.workspace.cache)
-                ended = log.step_times()[len(began) :]
-                seconds = sum(step.seconds for step in ended if step.depth == 0)
-                self.reports.append(
-                    StageReport("sample-distribution", "done" if ended else "up to date", seconds)
-                )
+                sample = sample or self._sample()
                 baseurl = sample.path.as_uri()
                 key = sample.key
                 digests.append(sample.digest)
@@ -108,11 +115,24 @@ class Pipeline:
                     metalink=repository.metalink,
                     key=key,
                     fingerprint=repository.fingerprint,
+                    name=repository.name,
+                    where=repository.where,
+                    tls=_tls(repository),
                 )
             )
             digests.append(repository.fingerprint)
         self._repositories = tuple(resolved)
         self._repository_digest = digest_json(digests)
+
+    def _sample(self) -> SampleRepository:
+        from builder import sampledistro
+
+        began = log.step_times()
+        sample = sampledistro.ensure(cache=self.workspace.cache)
+        ended = log.step_times()[len(began) :]
+        seconds = sum(step.seconds for step in ended if step.depth == 0)
+        self.reports.append(StageReport("sample-distribution", "done" if ended else "up to date", seconds))
+        return sample
 
     def _rootfs(self, final: Plan, artefacts: Artefacts) -> None:
         from builder.rootfs import build_rootfs
@@ -204,6 +224,17 @@ class Pipeline:
     def recipe_name(self) -> str:
         """The full name of the variant that is built, whether it was given as a name or as a path."""
         return name_of(self.recipe)
+
+
+def _tls(repository: Repository) -> ClientTls:
+    def reference(secret: Secret | None) -> SecretReference | None:
+        return SecretReference(secret.secret, str(secret.where)) if secret else None
+
+    return ClientTls(
+        certificate=reference(repository.client_certificate),
+        key=reference(repository.client_key),
+        authority=reference(repository.ca),
+    )
 
 
 def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:

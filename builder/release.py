@@ -67,10 +67,11 @@ def release(
     *,
     version: str | None,
     destination: str | None,
+    mirrors: Path | None,
     reports: list[StageReport],
 ) -> None:
     """Build, certify, publish, catalog. ``reports`` grows by every stage, up to the one that failed."""
-    pipeline = Pipeline(workspace, recipe, wanted_version=version, reports=reports)
+    pipeline = Pipeline(workspace, recipe, wanted_version=version, mirrors=mirrors, reports=reports)
     artefacts = pipeline.build()
     artefacts, plan = existing(workspace, recipe, version=artefacts.root.name)
     with workspace.lock(plan.recipe):

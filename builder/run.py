@@ -12,13 +12,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
+from builder.redaction import pump, redact, register_secret
 
 __all__ = [
     "Completed",
@@ -35,7 +37,7 @@ Arg = str | os.PathLike[str]
 
 _TAIL_LINES = 25
 _PR_SET_PDEATHSIG = 1
-_secrets: set[str] = set()
+_LOG_SECONDS = 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -47,19 +49,6 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
-
-
-def register_secret(value: str) -> None:
-    """Make sure that ``value`` is never printed: not in a command line, an output or an error."""
-    if len(value) >= 6:
-        _secrets.add(value)
-
-
-def redact(text: str) -> str:
-    """``text`` with every registered secret replaced by ``***``."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
 
 
 def die_with_parent() -> None:
@@ -100,7 +89,8 @@ def run(
     """Run a program to its end.
 
     :param env: variables added to the inherited environment.
-    :param log_file: append stdout and stderr here instead of keeping them; the result then holds no output.
+    :param log_file: append stdout and stderr here, redacted, instead of keeping them; the result then holds
+        no output.
     :param timeout: seconds until the program and its children are killed.
     :raises CommandFailed: with ``check``, the status was not 0; always, the deadline passed.
     :raises HallmarkError: the program is not installed.
@@ -110,35 +100,32 @@ def run(
     shown = tuple(redact(word) for word in words)
     log.debug(f"$ {shlex.join(shown)}")
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    sink = log_file.open("ab") if log_file else None
-    try:
+    with ExitStack() as stack:
+        sink = stack.enter_context(_log(log_file)) if log_file else None
         if sink is not None:
-            sink.write(f"$ {shlex.join(shown)}\n".encode())
-            sink.flush()
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env={**os.environ, **env} if env else None,
-            stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
-            stdout=sink or subprocess.PIPE,
-            stderr=subprocess.STDOUT if sink else subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # one C call: no Python state is touched
-        )
+            os.write(sink, f"$ {shlex.join(shown)}\n".encode())
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env={**os.environ, **env} if env else None,
+                stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if sink is None else sink,
+                stderr=subprocess.PIPE if sink is None else subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # one C call: no Python state is touched
+            )
+        except FileNotFoundError as error:
+            raise HallmarkError(f"cannot run {words[0]}: {error.strerror}", where=error.filename) from None
         try:
             out, err = process.communicate(data, timeout=timeout)
         except BaseException as error:
             _kill_group(process)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise _failure(
-                    shown, -signal.SIGKILL, "", log_file, f"took longer than {timeout:g} s", hint
-                ) from None
+                late = f"took longer than {timeout:g} s"
+                stack.close()
+                raise _failure(shown, -signal.SIGKILL, "", log_file, late, hint) from None
             raise
-    except FileNotFoundError as error:
-        raise HallmarkError(f"cannot run {words[0]}: {error.strerror}", where=error.filename) from None
-    finally:
-        if sink is not None:
-            sink.close()
     stdout = redact((out or b"").decode(errors="replace"))
     stderr = redact((err or b"").decode(errors="replace"))
     if check and process.returncode != 0:
@@ -179,7 +166,7 @@ def spawn(
     words = _words(argv)
     words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
     log.debug(f"$ {redact(shlex.join(words))} &")
-    with log_file.open("ab") as sink:
+    with _log(log_file) as sink:
         process = subprocess.Popen(
             words,
             cwd=cwd,
@@ -190,14 +177,30 @@ def spawn(
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(grace)
+            _kill_group(process)
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[int]:
+    """A file descriptor for a program to print to; what it prints is appended to ``path``, redacted."""
+    source, sink = os.pipe()
+    copier = threading.Thread(
+        target=pump, args=(source, path.open("ab")), name=f"log {path.name}", daemon=True
+    )
+    copier.start()
     try:
-        yield process
+        yield sink
     finally:
-        if process.poll() is None:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-        _kill_group(process)
+        os.close(sink)
+        # It ends when nobody holds the pipe any more; a process that left its group may hold it for long.
+        copier.join(_LOG_SECONDS)
 
 
 def _words(argv: Sequence[Arg]) -> list[str]:

@@ -86,6 +86,7 @@ class Predicate(_Part):
     support: tuple[SupportStatement, ...] = ()
     firmware: tuple[str, ...] = ()
     subject_os: str
+    substitutions: tuple[str, ...] = ()
 
 
 class Subject(_Part):
@@ -153,9 +154,12 @@ def issue(
     version: str,
     plan_digest: str,
     signer: KeyPair,
+    substitutions: tuple[str, ...] = (),
     now: datetime | None = None,
 ) -> str:
     """Certify an image; the envelope as JSON text.
+
+    :param substitutions: what a mirrors file put in the place of what the recipe says, a line each.
 
     :param now: when it is issued; default: the moment of the judgement.
     :raises HallmarkError: the judgement refuses it, or the file is not the one that was looked at.
@@ -181,6 +185,7 @@ def issue(
         recipe=recipe,
         version=version,
         plan_digest=plan_digest,
+        substitutions=substitutions,
         policies=tuple(PolicyReference(name=item.name, version=item.version) for item in judgement.policies),
         catalogue_digest=judgement.catalogue,
         suites_digest=judgement.suites,

@@ -56,6 +56,23 @@ class Facts:
             )
         self._distribution: Mapping[str, Any] = known[os_id]
 
+    @classmethod
+    def of(cls, os_release: Mapping[str, str], *, claim: str | None, machine: str = "x86_64") -> Facts:
+        """The facts that an image is measured by.
+
+        An image that may choose its measure passes as whatever it likes. So the claim decides whose keys and
+        kernels are looked for; the guest's own VERSION_ID counts within the claimed major release only.
+
+        :param os_release: the fields of the guest's os-release(5).
+        :param claim: ``ID:RELEASE``; None: what the guest says.
+        """
+        os_id, version = os_release.get("ID", ""), os_release.get("VERSION_ID", "")
+        if claim is not None:
+            claimed, _, release = claim.partition(":")
+            same = claimed == os_id and version.partition(".")[0] == release.partition(".")[0]
+            os_id, version = claimed, version if same else release
+        return cls(os_id=os_id, version=version, machine=machine)
+
     def holds(self, row: Mapping[str, Any]) -> bool:
         """Whether a row's ``when`` and ``arch`` include this guest."""
         if "arch" in row and self.machine not in row["arch"]:

@@ -36,6 +36,7 @@ def observe(
     logs: Path,
     ssh_config: Path | None = None,
     variant: str | None = None,
+    claim: str | None = None,
     force_tcg: bool = False,
     deadline: float | None = None,
     suites: Path = SUITES,
@@ -50,6 +51,8 @@ def observe(
 
     :param logs: where the suite's own output goes (``observe-VIEW.log``).
     :param variant: the firmware of a booted view, ``bios`` or ``uefi``.
+    :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
+        the facts about that are what the image must meet. Default: whatever the guest says that it is.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
     :param test_seconds: the deadline of each single test.
@@ -71,6 +74,8 @@ def observe(
         argv += ["--hallmark-ssh-config", str(ssh_config)]
     if variant is not None:
         argv += ["--hallmark-variant", variant]
+    if claim is not None:
+        argv += ["--hallmark-claim", claim]
     if force_tcg:
         argv += ["--hallmark-force-tcg"]
     if only:

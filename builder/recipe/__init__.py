@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from builder.recipe.lint import Finding, lint, refuse
 from builder.recipe.load import Recipe, Reference, expand, find, load, name_of, names
+from builder.recipe.mirrors import substitute, tell
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
 from builder.recipe.violations import RecipeError, Violation
@@ -23,4 +24,6 @@ __all__ = [
     "names",
     "plan",
     "refuse",
+    "substitute",
+    "tell",
 ]

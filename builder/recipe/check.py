@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from builder.recipe import syntax
-from builder.recipe.language import MEANINGS, LayerDocument, RecipeDocument
+from builder.recipe.language import MEANINGS, SECRETS, LayerDocument, RecipeDocument
 from builder.recipe.shape import model_at
 from builder.recipe.violations import Violation, did_you_mean
 
@@ -68,6 +68,8 @@ def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Vi
     value = problem.get("input")
     shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
+    if SECRETS.intersection(map(str, path)) or (isinstance(value, str) and "@" in value and "://" in value):
+        shown = "the value"
     return Violation(
         "HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why, _fix(problem)
     )

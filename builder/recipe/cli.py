@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from builder import log
 from builder.errors import HallmarkError
@@ -14,6 +15,7 @@ from builder.recipe.explain import explain
 from builder.recipe.lint import Finding, lint
 from builder.recipe.load import Recipe, Reference, expand, find, load, names
 from builder.recipe.matrix import Job, matrix
+from builder.recipe.mirrors import substitute, tell
 from builder.recipe.model import Plan
 from builder.recipe.resolve import plan
 from builder.recipe.violations import RecipeError, Violation
@@ -79,19 +81,25 @@ def _tell(name: str, item: Violation | Finding, level: str, text: str, variants:
     )
 
 
-def plan_command(recipes: Sequence[str]) -> int:
+def plan_command(recipes: Sequence[str], mirrors: Path | None = None) -> int:
     """Print the plans of recipes (every variant of all of them if none is named) as one JSON object by full
     name.
+
+    :param mirrors: a mirrors file: every substitution is printed beside the plan.
     """
     references = [find(name) for name in recipes] or _everything()
-    plans = {draft.recipe: draft.model_dump(mode="json") for _, draft in map(_draft, references)}
+    plans = {}
+    for reference in references:
+        _, draft = _draft(reference, mirrors)
+        plans[draft.recipe] = draft.model_dump(mode="json")
+        tell(draft)
     print(json.dumps(plans, indent=2, ensure_ascii=False))
     return 0
 
 
-def explain_command(name: str, path: str = "") -> int:
+def explain_command(name: str, path: str = "", mirrors: Path | None = None) -> int:
     """Print every effective value of a recipe, at or below a dotted path, with where it comes from."""
-    for item in explain(load(find(name)), path):
+    for item in explain(substitute(load(find(name)), mirrors), path):
         log.result(
             item,
             kind="value",
@@ -125,9 +133,9 @@ def _everything() -> list[Reference]:
     return [reference for name in names() for reference in expand(find(name))]
 
 
-def _draft(reference: Reference) -> tuple[Recipe, Plan]:
+def _draft(reference: Reference, mirrors: Path | None = None) -> tuple[Recipe, Plan]:
     """The plan that a build started today would begin with."""
-    recipe = load(reference)
+    recipe = substitute(load(reference), mirrors)
     now = datetime.now(UTC)
     major = recipe.context.release.partition(".")[0]
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -7,6 +7,7 @@ its effect.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
@@ -22,8 +23,22 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from builder.recipe.conditions import check_specifier
+from builder.secrets import REFERENCE
 
-__all__ = ["MEANINGS", "LayerDocument", "ListEdit", "Overlay", "RecipeDocument", "VariantOverlay"]
+__all__ = [
+    "MEANINGS",
+    "SECRETS",
+    "LayerDocument",
+    "Line",
+    "ListEdit",
+    "Overlay",
+    "PackageName",
+    "RecipeDocument",
+    "RepositoryEntry",
+    "Text",
+    "VariantOverlay",
+    "Window",
+]
 
 Item = TypeVar("Item")
 
@@ -62,6 +77,7 @@ VariantValue = Annotated[
     _pattern(r"^[a-z0-9]+([-_][a-z0-9]+)*$", "small letters, digits, hyphens and underscores", longest=30),
 ]
 Specifier = Annotated[str, AfterValidator(check_specifier)]
+Reference = Annotated[str, _pattern(REFERENCE, "env:NAME or file:/absolute/path, never the secret itself")]
 
 
 def _no_dots(path: str) -> str:
@@ -70,7 +86,14 @@ def _no_dots(path: str) -> str:
     return path
 
 
+def _no_password(url: str) -> str:
+    if re.match(r"[a-z]+://[^/]*@", url):
+        raise ValueError("a password in an address would be written into plans and logs")
+    return url
+
+
 ImagePath = Annotated[AbsolutePath, AfterValidator(_no_dots)]
+Url = Annotated[Line, AfterValidator(_no_password)]
 
 
 class _Entry(BaseModel):
@@ -119,17 +142,30 @@ Generations = Annotated[ListEdit[Literal[1, 2]] | None, BeforeValidator(_as_edit
 Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator(_as_edit), _List()]
 
 
+class SecretEntry(_Entry):
+    """Where a secret is: read by the build when it needs it, never kept."""
+
+    secret: Reference
+
+
 class RepositoryEntry(_Entry):
     """A package repository. One of embedded, baseurl and metalink; $releasever, $major and $basearch are
-    replaced.
+    replaced. A repository that knows its clients by TLS gets client_certificate and client_key (PEM).
     """
 
     name: Line | None = None
     embedded: Literal["sample-distribution"] | None = None
-    baseurl: Line | None = None
-    metalink: Line | None = None
+    baseurl: Url | None = None
+    metalink: Url | None = None
     key: RelativePath | None = Field(None, description="public key file, relative to the recipe's directory")
     fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
+    client_certificate: SecretEntry | None = Field(None, description="PEM; an entitlement certificate")
+    client_key: SecretEntry | None = Field(None, description="PEM; belongs to client_certificate")
+    ca: SecretEntry | None = Field(None, description="PEM; who vouches for the server, if not the system")
+
+
+#: Keys whose values are never shown, not even wrong ones: somebody may have written the secret itself.
+SECRETS = frozenset({"client_certificate", "client_key", "ca"})
 
 
 class PackagesEntry(_Entry):

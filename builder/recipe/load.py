@@ -14,6 +14,7 @@ from builder.recipe import merge, syntax, variants
 from builder.recipe.check import check
 from builder.recipe.conditions import Context, holds
 from builder.recipe.language import LayerDocument, RecipeDocument
+from builder.recipe.model import Substitution
 from builder.recipe.shape import is_list
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 from builder.workspace import PROJECT
@@ -67,6 +68,7 @@ class Recipe:
     ``name`` is the full name, ``family`` the recipe's own, ``values`` has the variant's value on each axis.
     ``tree`` is the merged content with the place of every value; ``root`` is the directory that paths in
     recipes are relative to. ``idle_removals`` are removals that found nothing to remove.
+    ``substitutions`` and ``platform`` come from a mirrors file (``builder.recipe.mirrors``).
     """
 
     name: str
@@ -78,6 +80,8 @@ class Recipe:
     tree: merge.Tree
     context: Context
     idle_removals: tuple[merge.Item, ...]
+    substitutions: tuple[Substitution, ...] = ()
+    platform: int | None = None
 
     @property
     def title(self) -> str:

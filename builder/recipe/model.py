@@ -13,6 +13,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from builder.secrets import REFERENCE
+
 __all__ = [
     "Bootloader",
     "CertificationSpec",
@@ -31,8 +33,10 @@ __all__ = [
     "Plan",
     "Repository",
     "Script",
+    "Secret",
     "Selinux",
     "Services",
+    "Substitution",
 ]
 
 Architecture = Literal["x86_64", "aarch64"]
@@ -63,13 +67,41 @@ class Origin(_Frozen):
 
 
 class Distribution(_Frozen):
-    """What the image is an image of. ``id`` equals ID in the image's os-release."""
+    """What the image is an image of. ``id`` equals ID in the image's os-release.
+
+    ``content``: the major release that the packages are made for, when a mirror serves those of another.
+    """
 
     id: str
     name: str
     release: str
     major: int
     releasever: str
+    content: int | None = None
+
+    @property
+    def platform(self) -> int:
+        """The major release that the packages are made for."""
+        return self.content or self.major
+
+
+class Substitution(_Frozen):
+    """Something that a mirrors file put in the place of what the recipe says; None: nothing."""
+
+    what: str
+    was: str | None
+    now: str | None
+    where: Origin
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.was or 'nothing'} → {self.now or 'nothing'}"
+
+
+class Secret(_Frozen):
+    """A reference to a secret (``env:NAME`` or ``file:PATH``); the secret itself is in no plan."""
+
+    secret: Annotated[str, Field(pattern=REFERENCE)]
+    where: Origin
 
 
 class Repository(_Frozen):
@@ -78,6 +110,7 @@ class Repository(_Frozen):
     Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and
     ``metalink`` is set; URLs have their variables replaced already. ``key`` is the public key file, relative
     to ``images/``; ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
+    ``client_certificate`` and ``client_key`` (both or none) and ``ca`` are PEM files for TLS.
     """
 
     id: str
@@ -87,6 +120,9 @@ class Repository(_Frozen):
     metalink: str | None = None
     key: str
     fingerprint: str
+    client_certificate: Secret | None = None
+    client_key: Secret | None = None
+    ca: Secret | None = None
     where: Origin
 
 
@@ -278,6 +314,7 @@ class Plan(_Frozen):
     locale: Locale = Locale()
     certification: CertificationSpec
     identifiers: Identifiers
+    substitutions: tuple[Substitution, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the plan's canonical JSON without its origins.

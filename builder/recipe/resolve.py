@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from builder.errors import Where
 from builder.recipe import model
 from builder.recipe.edits import script_for
+from builder.recipe.language import SECRETS
 from builder.recipe.load import Recipe
 from builder.recipe.merge import Item, Leaf, ListEdit, Tree, Value, settled
 from builder.recipe.violations import RecipeError, Violation
@@ -45,6 +46,7 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
         release=str(entry["release"]),
         major=int(major),
         releasever=str(entry.get("releasever", entry["release"])),
+        content=recipe.platform,
     )
     architecture = head.get("architecture", "x86_64")
     dotnet = tuple(work.dotnet())
@@ -81,6 +83,7 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
         default_target=head.get("default_target", "multi-user.target"),
         dotnet=dotnet,
         identifiers=identifiers(recipe.name, version),
+        substitutions=recipe.substitutions,
         **pieces,
     )
 
@@ -187,8 +190,21 @@ class _Resolver:
                         "name the key file and pin its fingerprint",
                         code="HM007",
                     )
+            if ("client_certificate" in data) != ("client_key" in data):
+                missing = "client_key" if "client_certificate" in data else "client_certificate"
+                self._wrong(
+                    tree,
+                    f"repository {name!r} has no {missing}",
+                    "certificate and key are used together",
+                    "name both, or neither; one PEM file may serve as both",
+                    code="HM007",
+                )
+            for key in SECRETS & data.keys():
+                data[key]["where"] = origin(tree.children[key].where)
             if len(sources) == 1 and "key" in data and "fingerprint" in data:
-                self.inside(str(data["key"]), tree.children["key"])
+                # The language knows relative paths only: an absolute one is a mirrors file's own key.
+                if not Path(str(data["key"])).is_absolute():
+                    self.inside(str(data["key"]), tree.children["key"])
                 for key in ("baseurl", "metalink"):
                     if key in data:
                         data[key] = _replaced(str(data[key]), variables)

@@ -21,7 +21,15 @@ from builder.recipe.model import Plan
 from builder.rootfs import bootfiles
 from builder.rootfs.repositories import TrustedRepository
 
-__all__ = ["ELEMENT", "PLAN_DIRECTORY", "Element", "ElementFile", "compile_element", "rpmdb_path"]
+__all__ = [
+    "ELEMENT",
+    "PLAN_DIRECTORY",
+    "Element",
+    "ElementFile",
+    "compile_element",
+    "rpmdb_path",
+    "tls_files",
+]
 
 ELEMENT = "hallmark-recipe"
 PLAN_DIRECTORY = "hallmark-plan"
@@ -72,7 +80,7 @@ def rpmdb_path(plan: Plan) -> str:
     :raises HallmarkError: the host's rpm cannot write a database that this release can read.
     """
     try:
-        return _RPMDB[plan.distribution.major]
+        return _RPMDB[plan.distribution.platform]
     except KeyError:
         known = ", ".join(str(major) for major in _RPMDB)
         raise HallmarkError(
@@ -130,7 +138,7 @@ def _dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
         "timeout": "30",
         "retries": "3",
         "max_parallel_downloads": "10",
-        "module_platform_id": f"platform:el{plan.distribution.major}",
+        "module_platform_id": f"platform:el{plan.distribution.platform}",
         "pluginconfpath": "/dev/null",
     }
     if plan.packages.exclude:
@@ -148,7 +156,21 @@ def _dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
             # @KEYS@ becomes the directory of the keys when the hook runs.
             f"gpgkey=file://@KEYS@/{repository.id}.asc",
         ]
+        # The files exist in the build's own mount namespace only, see shims/with-secrets.
+        for option, name in tls_files(repository):
+            sections.append(f"{option}=@SECRETS@/{name}")
     return "\n".join(sections) + "\n"
+
+
+def tls_files(repository: TrustedRepository) -> tuple[tuple[str, str], ...]:
+    """dnf's option and the file's name for everything that a repository's server asks of its client."""
+    tls = repository.tls
+    wanted = (
+        ("sslclientcert", tls.certificate, "certificate"),
+        ("sslclientkey", tls.key, "key"),
+        ("sslcacert", tls.authority, "ca"),
+    )
+    return tuple((option, f"{repository.id}.{name}.pem") for option, given, name in wanted if given)
 
 
 def _environment(plan: Plan) -> str:

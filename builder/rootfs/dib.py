@@ -8,10 +8,12 @@ the build.
 from __future__ import annotations
 
 import contextvars
+import io
 import os
 import platform
 import shutil
 import sys
+import tarfile
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -23,9 +25,10 @@ from builder import log
 from builder.errors import CommandFailed, HallmarkError
 from builder.recipe.model import Plan
 from builder.rootfs import explain, manifest, progress, sbom
-from builder.rootfs.compile import Element, compile_element
+from builder.rootfs.compile import Element, compile_element, tls_files
 from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
 from builder.run import find_program, run
+from builder.secrets import resolve_tls
 
 __all__ = ["Rootfs", "build_rootfs", "check_host", "sweep"]
 
@@ -62,8 +65,9 @@ def build_rootfs(
     :param work: temporary files go below it and are gone afterwards.
     :param logs: receives ``rootfs.log``, everything that diskimage-builder, dnf and dracut said.
     :param cache: downloaded packages stay here for the next build; without it they are temporary too.
-    :raises HallmarkError: not root, a key that is not the pinned one, an unknown package (with the recipe
-        line that asks for it), a silent repository, a package with a bad signature, a full disk.
+    :raises HallmarkError: not root, a key that is not the pinned one, a missing secret, an unknown package
+        (with the recipe line that asks for it), a silent repository, a package with a bad signature, a full
+        disk.
     """
     check_host(plan)
     trusted = trust(repositories)
@@ -108,9 +112,10 @@ def _build(
 ) -> Rootfs:
     elements = scratch / "elements"
     element.write(elements)
-    out, home = scratch / "out", scratch / "home"
+    credentials = _credentials(trusted)
+    out, home, secrets = scratch / "out", scratch / "home", scratch / "secrets"
     packages_cache = cache or scratch / "cache"
-    for directory in (out, home, packages_cache):
+    for directory in (out, home, secrets, packages_cache):
         directory.mkdir(parents=True, exist_ok=True)
     log_file = logs / "rootfs.log"
     log_file.write_bytes(b"")
@@ -120,10 +125,12 @@ def _build(
         out=out,
         home=home,
         cache=packages_cache,
+        secrets=secrets,
         epoch=plan.source_date_epoch,
     )
     argv = (
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        *(str(_SHIMS / "with-secrets"), str(secrets)),
         # Only what is named reaches the build: the same tree under any user's environment.
         *("env", "-i", *(f"{key}={value}" for key, value in environment.items())),
         _disk_image_create(),
@@ -134,7 +141,7 @@ def _build(
         pool.submit(contextvars.copy_context().run, progress.follow, log_file, stop)
         inventory = pool.submit(_inventory, plan, trusted, out=out, destination=destination, stop=stop)
         try:
-            run(argv, cwd=scratch, log_file=log_file)
+            run(argv, cwd=scratch, log_file=log_file, stdin=credentials)
         except CommandFailed as error:
             raise explain.failure(
                 log_file.read_text(errors="replace"), plan, trusted, log_file=log_file
@@ -144,6 +151,25 @@ def _build(
     for problem in explain.scriptlet_failures(log_file.read_text(errors="replace")):
         log.warn(f"a package script failed: {problem}")
     return _result(inventory, destination)
+
+
+def _credentials(trusted: Sequence[TrustedRepository]) -> bytes:
+    """A tar of the TLS files of all repositories; this is the moment at which their secrets are read."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for repository in trusted:
+            files = resolve_tls(repository.tls, f"repository {repository.id!r}")
+            texts = {
+                "sslclientcert": files.certificate,
+                "sslclientkey": files.key,
+                "sslcacert": files.authority,
+            }
+            for option, name in tls_files(repository):
+                data = (texts[option] or "").encode()
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(data), 0o600
+                archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def _inventory(
@@ -171,7 +197,7 @@ def _result(inventory: Future[tuple[Path, Path, int]], destination: Path) -> Roo
 
 
 def _environment(
-    *, scratch: Path, elements: Path, out: Path, home: Path, cache: Path, epoch: int
+    *, scratch: Path, elements: Path, out: Path, home: Path, cache: Path, secrets: Path, epoch: int
 ) -> dict[str, str]:
     inherited = {
         name: value
@@ -194,6 +220,7 @@ def _environment(
         "SOURCE_DATE_EPOCH": str(epoch),
         "HALLMARK_OUT": str(out),
         "HALLMARK_CACHE": str(cache),
+        "HALLMARK_SECRETS": str(secrets),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

@@ -126,6 +126,38 @@ def _repository_down(
     return None
 
 
+def _refused(lines: list[str], plan: Plan, repositories: Sequence[TrustedRepository]) -> HallmarkError | None:
+    """A server that answers, but not to this client; the texts are curl's (OpenSSL or GnuTLS) and HTTP's."""
+    reasons = _matching(
+        lines,
+        r"alert (?:certificate required|handshake failure|bad certificate|unknown ca|certificate expired)"
+        r"|TLS fatal alert|Status code: 40[13]|Curl error \((?:58|60|77)\)",
+    )
+    name = next(iter(_captured(lines, r"Failed to download metadata for repo '([^']+)'")), None)
+    repository = next((item for item in repositories if item.id == name), None)
+    if repository is not None and not reasons:
+        # TLS 1.3 refuses after the handshake: a client that is sending by then sees a broken connection only.
+        reasons = _matching(lines, r"Curl error \((?:35|55|56)\): .* for https:")
+    if not reasons or repository is None:
+        return None
+    if any("Curl error (60)" in reason for reason in reasons):
+        hint = "name the server's authority as the repository's `ca`"
+        what = f"the server of repository {name!r} has a certificate of an unknown authority"
+    elif repository.tls.certificate is None:
+        what = f"the repository {name!r} refuses a client without a certificate"
+        hint = "set the repository's `client_certificate` and `client_key`, or name a mirror that needs none"
+    else:
+        what = f"the repository {name!r} refuses this client certificate"
+        hint = f"check that {repository.tls.certificate.text} is entitled to this content and current"
+    return HallmarkError(
+        what,
+        where=str(repository.where) if repository.where else name,
+        why="nothing can be installed from it",
+        hint=hint,
+        details=[f"address: {repository.address}", *dict.fromkeys(reasons[:3])],
+    )
+
+
 def _bad_package(
     lines: list[str], plan: Plan, repositories: Sequence[TrustedRepository]
 ) -> HallmarkError | None:
@@ -176,6 +208,7 @@ def _unresolvable(
 
 _EXPLANATIONS: tuple[Callable[[list[str], Plan, Sequence[TrustedRepository]], HallmarkError | None], ...] = (
     _disk_full,
+    _refused,
     _repository_down,
     _unknown_packages,
     _bad_package,

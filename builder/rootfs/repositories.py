@@ -14,6 +14,7 @@ from pathlib import Path
 from builder.errors import HallmarkError
 from builder.recipe.model import Origin
 from builder.run import run
+from builder.secrets import NO_TLS, ClientTls
 
 __all__ = ["ResolvedRepository", "TrustedRepository", "key_fingerprints", "trust"]
 
@@ -26,6 +27,7 @@ class ResolvedRepository:
 
     ``baseurl`` (``file://``, ``https://``) or ``metalink`` says where; ``key`` is its public key file and
     ``fingerprint`` what that key must have (40 hexadecimal digits). ``where``: the recipe line that names it.
+    ``tls``: references to what its server asks of a client; nobody has read them yet.
     """
 
     id: str
@@ -35,6 +37,7 @@ class ResolvedRepository:
     metalink: str | None = None
     name: str = ""
     where: Origin | None = None
+    tls: ClientTls = NO_TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class TrustedRepository:
     baseurl: str | None = None
     metalink: str | None = None
     where: Origin | None = None
+    tls: ClientTls = NO_TLS
 
     @property
     def address(self) -> str:
@@ -140,6 +144,7 @@ def _trust(repository: ResolvedRepository) -> TrustedRepository:
         baseurl=repository.baseurl,
         metalink=repository.metalink,
         where=repository.where,
+        tls=repository.tls,
     )
 
 

@@ -21,8 +21,15 @@ def _kernel_packages(guest: Guest) -> list[rpmdb.InstalledPackage]:
     return [package for package in guest.packages if _KERNEL.fullmatch(package.name)]
 
 
+def _says_what_it_is_called(guest: Guest, facts: Facts, check: Checks) -> None:
+    major = guest.os_release.get("VERSION_ID", "none").partition(".")[0]
+    check.equal("ID in os-release", expected=facts.os_id, observed=guest.os_release.get("ID", "none"))
+    check.equal("major version in os-release", expected=facts.version.partition(".")[0], observed=major)
+
+
 @requirement("ccsp.os-version-consistent", views=("disk",))
 def test_identity(guest: Guest, facts: Facts, check: Checks) -> None:
+    _says_what_it_is_called(guest, facts, check)
     present = [name for name in facts.release_packages if guest.installed(name)]
     if check.equal("release packages of the distribution", expected=1, observed=len(present)):
         package = guest.installed(present[0])[0]
@@ -42,6 +49,7 @@ def test_identity(guest: Guest, facts: Facts, check: Checks) -> None:
 
 @requirement("ccsp.os-version-consistent", views=("booted",))
 def test_identity_at_run_time(guest: Guest, facts: Facts, check: Checks) -> None:
+    _says_what_it_is_called(guest, facts, check)
     names = guest.command("rpm -qa --qf '%{NAME}\\n'").split()
     present = [name for name in facts.release_packages if name in names]
     check.equal("release packages of the distribution", expected=1, observed=len(present))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import run as runner
+from builder import redaction
 from builder.errors import CommandFailed, HallmarkError
-from builder.run import run, spawn
+from builder.run import register_secret, run, spawn
 
 
 def test_output_is_kept_apart() -> None:
@@ -51,8 +51,8 @@ def test_a_deadline_kills_grandchildren(tmp_path: Path) -> None:
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runner, "_secrets", set())
-    runner.register_secret("sv=2025&sig=abcdef")
+    monkeypatch.setattr(redaction, "_secrets", set())
+    register_secret("sv=2025&sig=abcdef")
     with pytest.raises(CommandFailed) as caught:
         run(["sh", "-c", "echo 'failed: sv=2025&sig=abcdef'; exit 1"])
     assert "sig=abcdef" not in str(caught.value) + caught.value.output
@@ -60,7 +60,58 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     journal = tmp_path / "log"
     run(["echo", "sv=2025&sig=abcdef"], log_file=journal)
     assert "$ " in journal.read_text()
-    assert "sig=abcdef" not in journal.read_text().splitlines()[0]
+    assert "sig=abcdef" not in journal.read_text()
+    assert "***" in journal.read_text().splitlines()[1]
+
+
+def test_a_secret_of_several_lines_is_hidden_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(redaction, "_secrets", set())
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQE\n-----END PRIVATE KEY-----\n"
+    register_secret(key)
+    journal = tmp_path / "log"
+    program = "import sys; sys.stdout.write(sys.stdin.read().replace('\\n', '\\nnoise: ', 3)); sys.exit(3)"
+    with pytest.raises(CommandFailed) as caught:
+        run([sys.executable, "-c", program], stdin=key, log_file=journal)
+    shown = journal.read_text() + str(caught.value)
+    assert "MIIEvQIBADANBg" not in shown
+    assert "kqhkiG9w0BAQE" not in shown
+    assert "-----BEGIN PRIVATE KEY-----" in shown, "the frame of a key is no secret and explains the rest"
+
+
+def test_a_line_without_end_hides_its_secrets_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(redaction, "_secrets", set())
+    register_secret("correct horse battery staple")
+    program = "import sys\nfor _ in range(9000): sys.stdout.write('x' * 11 + 'correct horse battery staple')"
+    run([sys.executable, "-c", program], log_file=tmp_path / "log")
+    text = (tmp_path / "log").read_text().splitlines()[-1]
+    assert text == ("x" * 11 + "***") * 9000
+
+
+def test_the_log_of_a_background_program_hides_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(redaction, "_secrets", set())
+    with spawn(["sh", "-c", "sleep 0.2; echo token=s3cr3t-value"], log_file=tmp_path / "log") as process:
+        register_secret("s3cr3t-value")  # known only after the start
+        process.wait(10)
+    assert (tmp_path / "log").read_text() == "token=***\n"
+
+
+@pytest.mark.parametrize("call", ["fail()", "t = threading.Thread(target=fail); t.start(); t.join()"])
+def test_a_traceback_hides_secrets(call: str) -> None:
+    program = (
+        "import threading\n"
+        "from builder.redaction import install_excepthook, register_secret\n"
+        "install_excepthook()\n"
+        "register_secret('s3cr3t-value')\n"
+        "def fail(): raise RuntimeError('login with ' + 's3cr3t' + '-value failed')\n"
+    )
+    argv = [sys.executable, "-c", program + call]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "RuntimeError: login with *** failed" in done.stderr
+    assert "s3cr3t-value" not in done.stderr
 
 
 def test_a_background_program_ends_with_its_block(tmp_path: Path) -> None:

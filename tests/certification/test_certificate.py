@@ -109,7 +109,13 @@ def judgement(image: Path, toy_catalogue: Path, toy_policies: Path) -> Judgement
 @pytest.fixture
 def certificate(judgement: Judgement, image: Path, pair: KeyPair, tmp_path: Path) -> Path:
     text = issue(
-        judgement, image=image, recipe="toy-9", version="9.20261122.0", plan_digest="p" * 64, signer=pair
+        judgement,
+        image=image,
+        recipe="toy-9",
+        version="9.20261122.0",
+        plan_digest="p" * 64,
+        signer=pair,
+        substitutions=("package a: a → b",),
     )
     path = tmp_path / "certificate.json"
     path.write_text(text)
@@ -121,6 +127,7 @@ def test_a_good_certificate_says_what_was_judged(certificate: Path, image: Path,
     assert (found.recipe, found.version, found.policies) == ("toy-9", "9.20261122.0", ("toy",))
     assert found.counts == {"pass": 1, "waived": 1} and found.firmware == ("bios", "uefi")
     assert [waiver.requirement for waiver in found.waivers] == ["azure.two"]
+    assert found.predicate.substitutions == ("package a: a → b",)
     # 90 days would be 2027-02-20; the system's support ends first; what is over already doesn't count.
     assert found.expires == datetime(2027, 1, 5, 23, 59, 59, tzinfo=UTC)
     statement = json.loads(base64.b64decode(json.loads(certificate.read_text())["payload"]))

@@ -103,3 +103,25 @@ def test_globalization_is_left_out_for_3_1_only() -> None:
 
     assert options("3.1.23") == {"System.Globalization.Invariant": True}
     assert options("8.0.1") == {}
+
+
+@pytest.mark.parametrize(
+    ("os_id", "version", "claim", "measure"),
+    [
+        ("rhel", "9.8", None, ("rhel", "9.8")),
+        (
+            "rhel",
+            "9.9",
+            "rhel:9.8",
+            ("rhel", "9.9"),
+        ),  # a newer minor release came
+        ("rhel", "8.10", "rhel:9.8", ("rhel", "9.8")),
+        ("hallmark-sample", "9", "rhel:9.8", ("rhel", "9.8")),
+        ("rhel", "9.8", "centos:9", ("centos", "9")),
+    ],
+)
+def test_an_image_is_measured_by_what_it_is_called(
+    os_id: str, version: str, claim: str | None, measure: tuple[str, str]
+) -> None:
+    facts = Facts.of({"ID": os_id, "VERSION_ID": version}, claim=claim)
+    assert (facts.os_id, facts.version) == measure

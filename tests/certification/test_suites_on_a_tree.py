@@ -208,12 +208,12 @@ _MODULE_FILES = tuple((f"{MODULES}/{name}.ko", "module", 0o644) for name in DRIV
 _RELEASE = tuple((path, FILES[path], 0o644) for path in ("/etc/yum.repos.d/small.repo", "/etc/os-release"))
 
 
-def judge(identifier: str, tree: Path, database: Path) -> Checks:
+def judge(identifier: str, tree: Path, database: Path, *, claim: str = "hallmark-sample:9") -> Checks:
     """Run the requirement's test on the tree."""
     check = Checks()
     given: dict[str, Any] = {
         "guest": directory_guest(tree, filler=1000, database=database),
-        "facts": Facts(os_id="hallmark-sample", version="9"),
+        "facts": Facts.of({"ID": "hallmark-sample", "VERSION_ID": "9"}, claim=claim),
         "check": check,
         "today": date(2026, 11, 22),
     }
@@ -333,3 +333,14 @@ def test_one_wrong_package_turns_it_red(
         install(copy, tmp_path, added)
     assert {item.what for item in judge(identifier, tree, copy).failed} - before or not before
     assert judge(identifier, tree, copy).failed
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["ccsp.os-version-consistent", "ccsp.kernel-vendor", "ccsp.kernel-release-match", "ccsp.rpm-provenance"],
+)
+@pytest.mark.parametrize("claim", ["rhel:9.8", "centos:9"])
+def test_an_image_that_is_called_something_else_fails_its_identity(
+    identifier: str, claim: str, tree: Path, database: Path
+) -> None:
+    assert [item for item in judge(identifier, tree, database, claim=claim).made if not item.ok]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from builder.recipe import expand, find, load, plan
+from builder.recipe import expand, find, load, plan, substitute
 from builder.recipe.load import IMAGES, names
 
 GUIDE = (IMAGES / "README.md").read_text(encoding="utf-8")
@@ -14,8 +14,8 @@ VERSION = "9.20261122.0"
 
 def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     snippets = dict(re.findall(r"^```yaml (\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
-    assert list(snippets) == ["recipe", "layer", "variants", "ostree"]
-    assert len(re.findall(r"^```", GUIDE, re.MULTILINE)) == 2 * len(snippets)
+    assert list(snippets) == ["recipe", "layer", "variants", "ostree", "mirrors"]
+    assert len(re.findall(r"^```yaml", GUIDE, re.MULTILINE)) == len(snippets)
     (tmp_path / "layers").mkdir()
     for layer in (IMAGES / "layers").glob("*.yaml"):
         (tmp_path / "layers" / layer.name).write_text(layer.read_text())
@@ -24,6 +24,11 @@ def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     recipe = snippets["recipe"].replace("[el, azure, dotnet]", "[el, azure, dotnet, my-defaults]")
     path.write_text(recipe)
     made = plan(load(path), version=VERSION, source_date_epoch=0)
+    mirrors = tmp_path / "mirrors.yaml"
+    mirrors.write_text(snippets["mirrors"])
+    mirrored = plan(substitute(load(find("rhel-9")), mirrors), version=VERSION, source_date_epoch=0)
+    assert all(repository.where.path == str(mirrors) for repository in mirrored.repositories)
+    assert "insights-client" not in [request.name for request in mirrored.packages.install]
     assert "aspnetcore-runtime-10.0" in [request.name for request in made.packages.install]
     assert "panic=30" in made.kernel.arguments
     assert "nvme_core.io_timeout=240" not in made.kernel.arguments

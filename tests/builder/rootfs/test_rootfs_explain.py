@@ -45,6 +45,18 @@ STAMP = "2026-11-22 16:10:02.784 | "
             "tiny.yaml:3",
         ),
         (
+            "  - Status code: 403 for https://cdn.invalid/repodata/repomd.xml (IP: 192.0.2.1)\n"
+            "Error: Failed to download metadata for repo 'tiny': Cannot download repomd.xml",
+            "the repository 'tiny' refuses a client without a certificate",
+            "tiny.yaml:3",
+        ),
+        (
+            "  - Curl error (55): Failed sending data to the peer for https://cdn.invalid/repomd.xml []\n"
+            "Error: Failed to download metadata for repo 'tiny': Cannot download repomd.xml",
+            "the repository 'tiny' refuses a client without a certificate",
+            "tiny.yaml:3",
+        ),
+        (
             "Package tiny-1.0-1.noarch.rpm is not signed\nError: GPG check FAILED",
             "a package is damaged or not signed by the pinned key",
             "tiny.yaml:3",

@@ -1,0 +1,190 @@
+"""Mirrors files: what they change in a recipe, what is told about it, and every mistake with its line."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from recipe_tree import RecipeTree
+
+from builder.cli import main
+from builder.errors import HallmarkError
+from builder.recipe import Plan, RecipeError, load, names, plan, substitute
+from builder.recipe.load import IMAGES
+
+SAMPLE_MIRROR = IMAGES / "sample-distribution" / "mirror.yaml"
+PRINT = "89ABCDEF0123456789ABCDEF0123456789ABCDEF"
+
+
+def mirrored(tree: RecipeTree, text: str, *, more: str = "") -> Plan:
+    file = tree.root.parent / "mirrors.yaml"
+    file.write_text(textwrap.dedent(text).lstrip("\n"))
+    recipe = substitute(load(tree.demo(more)), file)
+    return plan(recipe, version="9.20261122.0", source_date_epoch=0)
+
+
+def test_a_mirror_changes_the_address_and_keeps_the_key(tree: RecipeTree) -> None:
+    before = plan(load(tree.demo()), version="9.20261122.0", source_date_epoch=0)
+    made = mirrored(tree, "repositories:\n  main: {baseurl: https://satellite.invalid/$major/$basearch}\n")
+    assert made.repositories[0].baseurl == "https://satellite.invalid/9/x86_64"
+    assert made.repositories[0].fingerprint == before.repositories[0].fingerprint
+    assert made.repositories[0].where.path.endswith("mirrors.yaml")
+    assert made.repositories[0].where.line == 2
+    assert [str(item) for item in made.substitutions] == [
+        "repository main: https://example.invalid/$releasever/$major/$basearch → "
+        "https://satellite.invalid/$major/$basearch"
+    ]
+    assert made.digest() != before.digest(), "an image of a mirror is not the image of the vendor's content"
+
+
+def test_another_address_gets_no_client_certificate_of_the_first(tree: RecipeTree) -> None:
+    more = (
+        "windows: [{when: {}, repositories: {main: {client_certificate: {secret: env:CERT},"
+        " client_key: {secret: env:KEY}}}}]\n"
+    )
+    text = "repositories: {main: {baseurl: 'https://m.invalid', ca: {secret: 'file:/etc/site-ca.pem'}}}\n"
+    made = mirrored(tree, text, more=more).repositories[0]
+    assert (made.client_certificate, made.client_key) == (None, None)
+    assert made.ca is not None
+    assert made.ca.secret == "file:/etc/site-ca.pem"
+
+
+def test_another_key_is_beside_the_mirrors_file(tree: RecipeTree) -> None:
+    text = f"repositories: {{main: {{embedded: sample-distribution, key: KEY, fingerprint: {PRINT}}}}}\n"
+    made = mirrored(tree, text)
+    assert made.repositories[0].key == str(tree.root.parent / "KEY")
+    assert [item.what for item in made.substitutions] == ["repository main", "key of repository main"]
+
+
+def test_packages_and_changes_are_substitutions_too(tree: RecipeTree) -> None:
+    made = mirrored(
+        tree,
+        """
+        repositories:
+          main: { baseurl: https://mirror.invalid }
+        packages:
+          kernel: kernel-rt
+          efibootmgr: null
+        platform: 8
+        changes:
+          kernel: { arguments: { remove: [console=tty1], append: [quiet] } }
+          windows:
+            - when: { distribution: [centos] }
+              bootloader: { vendor: centos }
+            - when: { distribution: [rhel] }
+              bootloader: { vendor: redhat }
+        """,
+    )
+    assert [request.name for request in made.packages.install] == [
+        "kernel-rt", "grub2-pc", "grub2-efi-x64", "shim-x64"
+    ]  # fmt: skip
+    assert made.packages.install[0].where.line == 4
+    assert made.kernel.arguments == ("console=ttyS0", "quiet")
+    assert made.bootloader.vendor == "centos"
+    assert made.distribution.platform == 8
+    assert {str(item) for item in made.substitutions if not item.what.startswith("repository")} == {
+        "kernel.arguments: console=tty1 → quiet",
+        "bootloader.vendor: nothing → centos",
+        "package kernel: kernel → kernel-rt",
+        "package efibootmgr: efibootmgr → nothing",
+        "platform: 9 → 8",
+    }
+    assert all(item.where.line for item in made.substitutions)
+    assert Plan.model_validate_json(made.to_json()) == made
+
+
+def test_a_recipe_that_is_not_concerned_stays_as_it_is(tree: RecipeTree) -> None:
+    other = tree.demo().read_text().replace("demo-9", "other-9").replace("  main:", "  second:")
+    tree.recipe(other, "other-9")
+    text = "repositories: {second: {baseurl: 'https://m.invalid'}}\nchanges: {kernel: {arguments: [quiet]}}\n"
+    assert mirrored(tree, text).substitutions == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("repositories:\n  mian: {baseurl: https://x.invalid}\n", 2, "did you mean 'main'?"),
+        ("repositories:\n  main: {baseurl: https://x.invalid}\npackages:\n  kernle: x\n", 4, "'kernel'?"),
+        ("repositories:\n  main: {bseurl: https://x.invalid}\n", 2, "did you mean 'baseurl'?"),
+        ("repositories:\n  main: {key: KEY}\n", 2, "no address"),
+        ("repositories:\n  main: {baseurl: https://x.invalid, key: KEY}\n", 2, "a key only"),
+        ("repositories:\n  main: {embedded: other}\n", 2, "'sample-distribution'"),
+        ("repositories: {}\nrepositories: {}\n", 2, "twice"),
+        ("repository: {}\n", 1, "did you mean 'repositories'?"),
+        ("repositories: {}\nchanges:\n  kernal: {}\n", 3, "did you mean 'kernel'?"),
+        ("repositories: {}\nplatform: nine\n", 2, "'nine'"),
+    ],
+)
+def test_each_mistake_names_its_line(tree: RecipeTree, text: str, line: int, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        mirrored(tree, text)
+    told = str(caught.value)
+    assert re.search(rf"mirrors\.yaml:{line}:", told), told
+    assert words in told
+
+
+def test_a_missing_file_is_explained(tree: RecipeTree, tmp_path: Path) -> None:
+    with pytest.raises(HallmarkError, match="cannot read the mirrors file: No such file"):
+        substitute(load(tree.demo()), tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("value", ["hunter2-hunter2", "'-----BEGIN PRIVATE KEY-----'", "env:A B"])
+def test_a_secret_that_was_written_into_a_recipe_is_not_repeated(tree: RecipeTree, value: str) -> None:
+    more = f"windows: [{{when: {{}}, repositories: {{main: {{client_key: {{secret: {value}}}}}}}}}]\n"
+    with pytest.raises(RecipeError) as caught:
+        load(tree.demo(more))
+    assert "env:NAME or file:/absolute/path, never the secret itself" in str(caught.value)
+    assert value.strip("'") not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(tree: RecipeTree) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(tree.demo(**{"https://example.invalid": "https://me:hunter2@example.invalid"}))
+    assert "a password in an address" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_certificate_and_key_come_together(tree: RecipeTree) -> None:
+    with pytest.raises(RecipeError, match="has no client_key"):
+        mirrored(
+            tree,
+            "repositories: {main: {baseurl: 'https://x.invalid', client_certificate: {secret: env:CERT}}}\n",
+        )
+
+
+def test_a_plan_holds_the_reference_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RHEL_ENTITLEMENT_KEY", "not even read")
+    made = plan(load(IMAGES / "rhel-9.yaml"), version="9.20261122.0", source_date_epoch=0)
+    assert '"secret": "env:RHEL_ENTITLEMENT_KEY"' in made.to_json()
+    assert "not even read" not in made.to_json()
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_the_command_line_takes_a_file_or_a_setting(
+    setting: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "centos-stream-9", "--build-dir", str(tmp_path)]
+    if setting:
+        monkeypatch.setenv("HALLMARK_REPOSITORIES", str(SAMPLE_MIRROR))
+    else:
+        words += ["--repositories", str(SAMPLE_MIRROR)]
+    assert main(words) == 0
+    out, told = capfd.readouterr()
+    assert '"embedded": "sample-distribution"' in out
+    assert (
+        "substituted package centos-stream-release: centos-stream-release → hallmark-sample-release" in told
+    )
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_sample_stands_in_for_every_recipe_of_8_to_10(name: str) -> None:
+    recipe = load(IMAGES / f"{name}.yaml")
+    major = int(recipe.context.release.partition(".")[0])
+    if recipe.context.distribution not in ("rhel", "centos") or major < 8 or "ostree" in recipe.tree.children:
+        pytest.skip("not a package-based recipe of Enterprise Linux 8 to 10")
+    made = plan(substitute(recipe, SAMPLE_MIRROR), version=f"{major}.20261122.0", source_date_epoch=0)
+    assert {item.embedded for item in made.repositories} == {"sample-distribution"}
+    assert made.distribution.platform == 9
+    assert made.distribution.id == recipe.context.distribution, "what is claimed doesn't change"
