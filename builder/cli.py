@@ -102,11 +102,27 @@ def _schema(options: argparse.Namespace, workspace: Workspace) -> int:
     return cli.schema_command()
 
 
+def _lock(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.lock.command import lock_command
+
+    return lock_command(
+        workspace,
+        options.recipe,
+        update=options.update,
+        check=options.check,
+        mirrors=options.repositories,
+    )
+
+
 def _build(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.pipeline import Pipeline
 
     pipeline = Pipeline(
-        workspace, options.recipe, wanted_version=options.version, mirrors=options.repositories
+        workspace,
+        options.recipe,
+        wanted_version=options.version,
+        mirrors=options.repositories,
+        bootstrap=options.bootstrap,
     )
     try:
         artefacts = pipeline.build()
@@ -257,7 +273,27 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
     sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
     verb("schema", _schema, "write images/recipe.schema.json, which editors use")
-    recipe(mirrored(verb("build", _build, "build a recipe's image")))
+    sub = mirrored(
+        verb("lock", _lock, "pin the exact package set of a recipe, which its builds then install")
+    )
+    sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
+    choice = sub.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--update",
+        nargs="*",
+        metavar="PACKAGE",
+        help="renew these packages and what they pull, or, if none is named, all",
+    )
+    choice.add_argument(
+        "--check", action="store_true", help="write nothing; fail when the repositories give other packages"
+    )
+    sub = verb("build", _build, "build a recipe's image")
+    recipe(mirrored(sub))
+    sub.add_argument(
+        "--bootstrap",
+        choices=("direct", "two-stage"),
+        help="who installs the packages: this host's dnf, or the release's own rpm (default: by release)",
+    )
     sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
     sub.add_argument("--firmware", choices=FIRMWARES, default="uefi")

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from builder import log, versions
 from builder.errors import HallmarkError
-from builder.recipe import Plan, find, load, name_of, plan, refuse, substitute, tell
-from builder.recipe.model import Repository, Secret
+from builder.recipe import Plan, Recipe, find, load, name_of, plan, refuse, substitute, tell
+from builder.recipe.lock import Lock, of_plan
+from builder.recipe.model import BootstrapMode, Repository, Secret
 from builder.rootfs import ResolvedRepository, check_host
 from builder.secrets import ClientTls, SecretReference
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
@@ -45,6 +46,7 @@ class Pipeline:
     recipe: str
     wanted_version: str | None = None
     mirrors: Path | None = None
+    bootstrap: BootstrapMode | None = None
     reports: list[StageReport] = field(default_factory=list)
     _repositories: tuple[ResolvedRepository, ...] = ()
     _repository_digest: str = ""
@@ -54,25 +56,11 @@ class Pipeline:
 
         :raises HallmarkError: the recipe is wrong, or a stage failed.
         """
-        path = find(self.recipe)
-        loaded = load(path)
-        draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
-        if draft.ostree is not None:
-            raise HallmarkError(
-                f"{draft.recipe} is a recipe for an ostree system, which can't be built yet",
-                where=loaded.where("ostree"),
-                why="it can be checked, explained and planned; deploying a commit to a disk is missing",
-                hint="build a recipe that is made of packages",
-            )
-        # The recipe as it is written must be right; a mirror may hold less than the recipe promises.
-        refuse(loaded, draft, today=datetime.now(UTC).date())
-        loaded = substitute(loaded, self.mirrors)
-        draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
-        check_host(draft)
-        tell(draft)
+        loaded, draft = self.draft()
+        lock = of_plan(draft, loaded.root)
         name = draft.recipe
         with self.workspace.lock(name):
-            self._resolve_repositories(draft, images=path.parent)
+            self._resolve_repositories(draft, images=loaded.root)
             inputs = digest_json(
                 {
                     "plan": draft.digest(),
@@ -88,13 +76,45 @@ class Pipeline:
                 wanted=self.wanted_version,
             )
             version = artefacts.root.name
-            final = plan(loaded, version=version, source_date_epoch=versions.epoch_of(version))
+            final = plan(
+                loaded,
+                version=version,
+                source_date_epoch=versions.epoch_of(version),
+                bootstrap=self.bootstrap,
+            )
             log.info(f"{name} {version}: {artefacts.root}")
             with atomic_file(artefacts.plan) as temporary:
                 temporary.write_text(final.to_json())
-            self._rootfs(final, artefacts)
+            self._rootfs(final, artefacts, lock)
             self._image(final, artefacts)
         return artefacts
+
+    def draft(self) -> tuple[Recipe, Plan]:
+        """The recipe as this site's mirrors make it, and its plan as far as it is known without a version.
+
+        :raises HallmarkError: the recipe is wrong, or cannot be built on this host.
+        """
+        loaded = load(find(self.recipe))
+        written = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
+        if written.ostree is not None:
+            raise HallmarkError(
+                f"{written.recipe} is a recipe for an ostree system, which can't be built yet",
+                where=loaded.where("ostree"),
+                why="it can be checked, explained and planned; deploying a commit to a disk is missing",
+                hint="build a recipe that is made of packages",
+            )
+        # The recipe as it is written must be right; a mirror may hold less than the recipe promises.
+        refuse(loaded, written, today=datetime.now(UTC).date())
+        loaded = substitute(loaded, self.mirrors)
+        draft = plan(loaded, version=_NO_VERSION, source_date_epoch=0, bootstrap=self.bootstrap)
+        check_host(draft)
+        tell(draft)
+        return loaded, draft
+
+    def repositories(self, draft: Plan, *, images: Path) -> tuple[ResolvedRepository, ...]:
+        """The repositories of a plan, ready to be read; the sample distribution is made if it isn't there."""
+        self._resolve_repositories(draft, images=images)
+        return self._repositories
 
     def _resolve_repositories(self, draft: Plan, *, images: Path) -> None:
         resolved = []
@@ -134,7 +154,7 @@ class Pipeline:
         self.reports.append(StageReport("sample-distribution", "done" if ended else "up to date", seconds))
         return sample
 
-    def _rootfs(self, final: Plan, artefacts: Artefacts) -> None:
+    def _rootfs(self, final: Plan, artefacts: Artefacts, lock: Lock | None) -> None:
         from builder.rootfs import build_rootfs
 
         def make() -> None:
@@ -148,6 +168,7 @@ class Pipeline:
                     work=work,
                     logs=artefacts.log,
                     cache=self.workspace.cache / "dnf",
+                    lock=lock,
                 )
                 for target in (artefacts.packages, artefacts.sbom, artefacts.rootfs):
                     (result / target.name).replace(target)

@@ -372,6 +372,9 @@ class RecipeDocument(_Document):
     summary: Text
     distribution: DistributionEntry
     architecture: Literal["x86_64", "aarch64"] = "x86_64"
+    bootstrap: Literal["direct", "two-stage"] | None = Field(
+        None, description="who installs the packages; default: what the release needs"
+    )
     licence: Literal["free", "payg", "byos"] = "free"
     visibility: Literal["private", "tenant", "community"] = "private"
     variants: dict[Name, dict[VariantValue, VariantOverlay | None]] | None = Field(

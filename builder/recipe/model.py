@@ -17,6 +17,8 @@ from builder.secrets import REFERENCE
 
 __all__ = [
     "Bootloader",
+    "Bootstrap",
+    "BootstrapMode",
     "CertificationSpec",
     "DiskSpec",
     "Distribution",
@@ -42,6 +44,7 @@ __all__ = [
 Architecture = Literal["x86_64", "aarch64"]
 Filesystem = Literal["ext4", "xfs"]
 Generation = Literal[1, 2]
+BootstrapMode = Literal["direct", "two-stage"]
 Licence = Literal["free", "payg", "byos"]
 Processor = Literal["x86-64-v1", "x86-64-v2", "x86-64-v3"]
 Security = Literal["standard", "trusted-launch", "confidential"]
@@ -210,6 +213,15 @@ class Bootloader(_Frozen):
     vendor: str = "redhat"
 
 
+class Bootstrap(_Frozen):
+    """Who installs the packages: the build host's dnf (``direct``), or the distribution's own rpm, in a root
+    of its own that holds ``packages`` and what they require (``two-stage``).
+    """
+
+    mode: BootstrapMode = "direct"
+    packages: tuple[str, ...] = ()
+
+
 class DotnetRuntime(_Frozen):
     """A .NET that must be in the image; ``channel`` is major.minor (``10.0``)."""
 
@@ -284,6 +296,7 @@ class Plan(_Frozen):
 
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
     least that an x86_64 machine must have (None on others). A plan has ``ostree`` or packages, never both.
+    ``lock_digest``: SHA-256 of the recipe's lock file; None when it has none and the repositories decide.
     """
 
     recipe: str
@@ -301,6 +314,8 @@ class Plan(_Frozen):
     repositories: tuple[Repository, ...]
     packages: Packages
     ostree: Ostree | None = None
+    lock_digest: str | None = None
+    bootstrap: Bootstrap = Bootstrap()
     files: tuple[InstalledFile, ...] = ()
     scripts: tuple[Script, ...] = ()
     services: Services = Services()

@@ -14,8 +14,11 @@ from builder.recipe import model
 from builder.recipe.edits import script_for
 from builder.recipe.language import SECRETS
 from builder.recipe.load import Recipe
+from builder.recipe.lock import lock_path
 from builder.recipe.merge import Item, Leaf, ListEdit, Tree, Value, settled
+from builder.recipe.packaging import bootstrap as bootstrap_of
 from builder.recipe.violations import RecipeError, Violation
+from builder.workspace import digest_file
 
 __all__ = ["default_processor", "identifiers", "origin", "plan"]
 
@@ -28,11 +31,18 @@ _DOTNET_PACKAGES = {
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
+def plan(
+    recipe: Recipe,
+    *,
+    version: str,
+    source_date_epoch: int,
+    bootstrap: model.BootstrapMode | None = None,
+) -> model.Plan:
     """Decide everything about one build.
 
     :param version: ``MAJOR.YYYYMMDD.N``; part of every identifier on the disk.
     :param source_date_epoch: seconds since 1970, the time that files in the image get.
+    :param bootstrap: overrides what the recipe or the release's data say.
     :raises RecipeError: with every mistake that shows only now: values missing, files missing, text not
         UTF-8.
     """
@@ -80,6 +90,8 @@ def plan(recipe: Recipe, *, version: str, source_date_epoch: int) -> model.Plan:
         visibility=head.get("visibility", "private"),
         security=head.get("security", "standard"),
         processor=head.get("processor") or default_processor(distribution.major, architecture),
+        lock_digest=_lock_digest(recipe),
+        bootstrap=bootstrap_of(distribution.platform, bootstrap or head.get("bootstrap")),
         default_target=head.get("default_target", "multi-user.target"),
         dotnet=dotnet,
         identifiers=identifiers(recipe.name, version),
@@ -109,6 +121,11 @@ def identifiers(recipe: str, version: str) -> model.Identifiers:
     return model.Identifiers(
         esp_serial=f"{serial[:4]}-{serial[4:]}", **{name: derive(name) for name in names}
     )
+
+
+def _lock_digest(recipe: Recipe) -> str | None:
+    lock = lock_path(recipe.root, recipe.name)
+    return digest_file(lock) if lock.is_file() else None
 
 
 def origin(where: Where) -> model.Origin:

@@ -6,10 +6,11 @@ What the element says is done by the hooks of the elements beside this module (`
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,9 @@ from types import MappingProxyType
 import yaml
 
 from builder.errors import HallmarkError
+from builder.recipe.lock import Lock, LockedPackage
 from builder.recipe.model import Plan
+from builder.recipe.packaging import PACKAGING
 from builder.rootfs import bootfiles
 from builder.rootfs.repositories import TrustedRepository
 
@@ -27,6 +30,8 @@ __all__ = [
     "Element",
     "ElementFile",
     "compile_element",
+    "dnf_conf",
+    "lock_orders",
     "rpmdb_path",
     "tls_files",
 ]
@@ -34,10 +39,6 @@ __all__ = [
 ELEMENT = "hallmark-recipe"
 PLAN_DIRECTORY = "hallmark-plan"
 _STATIC = f"{PLAN_DIRECTORY}/static"
-
-# Where each major release of Enterprise Linux keeps the rpm database (mkosi, distribution/centos.py).
-# Releases before 9 read Berkeley DB only, which rpm >= 4.16 on the build host cannot write.
-_RPMDB = MappingProxyType({9: "/var/lib/rpm", 10: "/usr/lib/sysimage/rpm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +78,33 @@ class _Installed:
 def rpmdb_path(plan: Plan) -> str:
     """The absolute path of the rpm database in the image.
 
-    :raises HallmarkError: the host's rpm cannot write a database that this release can read.
+    :raises HallmarkError: the release is unknown, or the host's rpm would have to write a database that only
+        the release's own rpm can write.
     """
-    try:
-        return _RPMDB[plan.distribution.platform]
-    except KeyError:
-        known = ", ".join(str(major) for major in _RPMDB)
+    system = f"{plan.distribution.name} {plan.distribution.release}"
+    packaging = PACKAGING.get(plan.distribution.platform)
+    if packaging is None:
+        known = ", ".join(str(major) for major in PACKAGING)
         raise HallmarkError(
-            f"cannot make a root filesystem of {plan.distribution.name} {plan.distribution.release}",
-            why="its rpm reads only databases that the build host's rpm cannot write",
+            f"cannot make a root filesystem of {system}",
+            why="nobody has written down where its package database is",
             hint=f"build one of the major releases {known}",
-        ) from None
+        )
+    if packaging.mode == "two-stage" and plan.bootstrap.mode == "direct":
+        raise HallmarkError(
+            f"cannot make a root filesystem of {system} directly",
+            why="its rpm reads only databases that the build host's rpm cannot write",
+            hint="leave `bootstrap: direct` out: the release is then made in two stages",
+        )
+    return packaging.rpmdb
 
 
-def compile_element(plan: Plan, repositories: Sequence[TrustedRepository]) -> Element:
+def compile_element(
+    plan: Plan, repositories: Sequence[TrustedRepository], *, lock: Lock | None = None
+) -> Element:
     """Compile ``plan`` to the element ``hallmark-recipe``.
 
+    :param lock: the exact package set; without it dnf takes the newest packages.
     :raises HallmarkError: the plan asks for something that no element can do.
     """
     installed = _installed_files(plan)
@@ -100,13 +112,18 @@ def compile_element(plan: Plan, repositories: Sequence[TrustedRepository]) -> El
         "element-deps": ElementFile("hallmark-boot\nhallmark-generalise\nhallmark-root\nhallmark-selinux\n"),
         "package-installs.yaml": ElementFile(_package_installs(plan)),
         "environment.d/20-hallmark-plan.bash": ElementFile(_environment(plan)),
-        f"{PLAN_DIRECTORY}/dnf.conf": ElementFile(_dnf_conf(plan, repositories)),
+        f"{PLAN_DIRECTORY}/dnf.conf": ElementFile(dnf_conf(plan, repositories)),
         f"{PLAN_DIRECTORY}/early.cfg": ElementFile(bootfiles.early_cfg(plan)),
         f"{PLAN_DIRECTORY}/esp.cfg": ElementFile(bootfiles.esp_cfg(plan)),
         f"{PLAN_DIRECTORY}/grub-head.cfg": ElementFile(bootfiles.grub_head(plan)),
         "install.d/40-hallmark-files": ElementFile(_install_script(plan, installed), executable=True),
         "post-install.d/80-hallmark-services": ElementFile(_services_script(plan), executable=True),
     }
+    if lock is not None:
+        files[f"{PLAN_DIRECTORY}/lock.json"] = ElementFile(lock_orders(lock.packages))
+        files[f"{PLAN_DIRECTORY}/locked-packages"] = ElementFile(
+            "".join(f"{item.nevra}\n" for item in lock.packages)
+        )
     for repository in repositories:
         files[f"{PLAN_DIRECTORY}/keys/{repository.id}.asc"] = ElementFile(repository.key)
     for path, item in installed.items():
@@ -123,14 +140,29 @@ def _package_installs(plan: Plan) -> str:
     return yaml.safe_dump(dict.fromkeys(names), sort_keys=False, default_flow_style=False)
 
 
-def _dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
+def lock_orders(packages: Sequence[LockedPackage], *, free: Collection[str] | None = None) -> str:
+    """What dnf's plugin (``hallmark_transaction``) reads: exactly these packages, or, when ``free`` names are
+    given (even none), these rather than others.
+    """
+    mode = "exact" if free is None else "prefer"
+    orders = {"mode": mode, "free": sorted(free or ()), "packages": [item.model_dump() for item in packages]}
+    return json.dumps(orders, indent=1) + "\n"
+
+
+def dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
+    """dnf's whole configuration: pinned keys only, nothing of the host.
+
+    ``@KEYS@`` stands for the directory of ``<repository>.asc``, ``@PLUGINS@`` for that of
+    ``hallmark_transaction.py``.
+    """
     main = {
         "gpgcheck": "1",
         "localpkg_gpgcheck": "1",
         "best": "1",
         "install_weak_deps": "0",
         "skip_if_unavailable": "0",
-        "plugins": "0",
+        "plugins": "1",
+        "pluginpath": "@PLUGINS@",
         "reposdir": "/dev/null",
         "varsdir": "/dev/null",
         "keepcache": "1",
@@ -182,6 +214,7 @@ def _environment(plan: Plan) -> str:
         "DIB_PYTHON_VERSION": "3",
         "SOURCE_DATE_EPOCH": str(plan.source_date_epoch),
         "HALLMARK_ARCHITECTURE": plan.architecture,
+        "HALLMARK_BOOTSTRAP": plan.bootstrap.mode,
         "HALLMARK_BOOT_UUID": str(plan.identifiers.boot_fs),
         "HALLMARK_GENERATIONS": " ".join(str(generation) for generation in plan.disk.generations),
         "HALLMARK_DRACUT_COMPRESS": bootfiles.dracut_compressor(plan),
@@ -194,6 +227,7 @@ def _environment(plan: Plan) -> str:
         "HALLMARK_RPMDB": rpmdb_path(plan),
         "HALLMARK_SELINUX_MODE": plan.selinux.mode,
         "HALLMARK_SELINUX_TYPE": plan.selinux.type,
+        "HALLMARK_STAGE_ONE": " ".join(plan.bootstrap.packages),
     }
     lines = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"

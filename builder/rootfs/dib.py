@@ -8,12 +8,10 @@ the build.
 from __future__ import annotations
 
 import contextvars
-import io
 import os
 import platform
 import shutil
 import sys
-import tarfile
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -23,18 +21,21 @@ from pathlib import Path
 
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
+from builder.lock import drift
+from builder.recipe.lock import Lock
 from builder.recipe.model import Plan
 from builder.rootfs import explain, manifest, progress, sbom
-from builder.rootfs.compile import Element, compile_element, tls_files
+from builder.rootfs.compile import Element, compile_element
+from builder.rootfs.isolation import SHIMS, credentials, isolated, proxies
 from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
 from builder.run import find_program, run
-from builder.secrets import resolve_tls
 
-__all__ = ["Rootfs", "build_rootfs", "check_host", "sweep"]
+__all__ = ["PLUGINS", "Rootfs", "build_rootfs", "check_host", "sweep"]
 
 _HERE = Path(__file__).resolve().parent
 _ELEMENTS = _HERE / "elements"
-_SHIMS = _HERE / "shims"
+#: The directory of dnf's plugin.
+PLUGINS = _ELEMENTS / "hallmark-root/hallmark-tools/dnf"
 _PREFIX = "rootfs."
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Building in memory spares the disk; a whole Enterprise Linux server tree plus dnf's own needs stays below.
@@ -59,26 +60,35 @@ def build_rootfs(
     work: Path,
     logs: Path,
     cache: Path | None = None,
+    lock: Lock | None = None,
 ) -> Rootfs:
     """Make ``rootfs.tar``, ``packages.json`` and ``sbom.cdx.json`` in the directory ``destination``.
 
     :param work: temporary files go below it and are gone afterwards.
     :param logs: receives ``rootfs.log``, everything that diskimage-builder, dnf and dracut said.
     :param cache: downloaded packages stay here for the next build; without it they are temporary too.
+    :param lock: install exactly its packages.
     :raises HallmarkError: not root, a key that is not the pinned one, a missing secret, an unknown package
-        (with the recipe line that asks for it), a silent repository, a package with a bad signature, a full
-        disk.
+        (with the recipe line that asks for it), a package that is not as the lock has it (with a table of
+        what moved), a silent repository, a package with a bad signature, a full disk.
     """
     check_host(plan)
     trusted = trust(repositories)
-    element = compile_element(plan, trusted)
+    element = compile_element(plan, trusted, lock=lock)
     sweep(work)
     for directory in (destination, work, logs):
         directory.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.", dir=work))
     try:
         return _build(
-            plan, trusted, element, destination=destination, scratch=scratch, logs=logs, cache=cache
+            plan,
+            trusted,
+            element,
+            destination=destination,
+            scratch=scratch,
+            logs=logs,
+            cache=cache,
+            lock=lock,
         )
     except OSError as error:
         raise explain.os_error(error, destination) from error
@@ -109,10 +119,11 @@ def _build(
     scratch: Path,
     logs: Path,
     cache: Path | None,
+    lock: Lock | None,
 ) -> Rootfs:
     elements = scratch / "elements"
     element.write(elements)
-    credentials = _credentials(trusted)
+    tls = credentials(trusted)
     out, home, secrets = scratch / "out", scratch / "home", scratch / "secrets"
     packages_cache = cache or scratch / "cache"
     for directory in (out, home, secrets, packages_cache):
@@ -129,20 +140,22 @@ def _build(
         epoch=plan.source_date_epoch,
     )
     argv = (
-        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-        *(str(_SHIMS / "with-secrets"), str(secrets)),
-        # Only what is named reaches the build: the same tree under any user's environment.
-        *("env", "-i", *(f"{key}={value}" for key, value in environment.items())),
+        *isolated(environment, secrets=secrets),
         _disk_image_create(),
         *("-n", "-t", "tar", "--image-size", "1", "-o", str(destination / "rootfs"), element.name),
     )
     stop = threading.Event()
     with ThreadPoolExecutor(2, thread_name_prefix="rootfs") as pool:
         pool.submit(contextvars.copy_context().run, progress.follow, log_file, stop)
-        inventory = pool.submit(_inventory, plan, trusted, out=out, destination=destination, stop=stop)
+        inventory = pool.submit(
+            _inventory, plan, trusted, lock=lock, out=out, destination=destination, stop=stop
+        )
         try:
-            run(argv, cwd=scratch, log_file=log_file, stdin=credentials)
+            run(argv, cwd=scratch, log_file=log_file, stdin=tls)
         except CommandFailed as error:
+            report = out / "drift.json"
+            if report.exists():
+                raise drift.mismatch(drift.from_report(report), recipe=plan.recipe) from error
             raise explain.failure(
                 log_file.read_text(errors="replace"), plan, trusted, log_file=log_file
             ) from error
@@ -153,35 +166,24 @@ def _build(
     return _result(inventory, destination)
 
 
-def _credentials(trusted: Sequence[TrustedRepository]) -> bytes:
-    """A tar of the TLS files of all repositories; this is the moment at which their secrets are read."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for repository in trusted:
-            files = resolve_tls(repository.tls, f"repository {repository.id!r}")
-            texts = {
-                "sslclientcert": files.certificate,
-                "sslclientkey": files.key,
-                "sslcacert": files.authority,
-            }
-            for option, name in tls_files(repository):
-                data = (texts[option] or "").encode()
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o600
-                archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def _inventory(
-    plan: Plan, trusted: Sequence[TrustedRepository], *, out: Path, destination: Path, stop: threading.Event
+    plan: Plan,
+    trusted: Sequence[TrustedRepository],
+    *,
+    lock: Lock | None,
+    out: Path,
+    destination: Path,
+    stop: threading.Event,
 ) -> tuple[Path, Path, int]:
     """Write the manifest and the SBOM as soon as the package set is final, while the build goes on."""
     ready = out / "rpmdb"
     while not ready.is_dir():
         if stop.wait(0.1) and not ready.is_dir():
             raise HallmarkError("the build ended without a package database", where=ready)
-    packages = manifest.read(rpmdb=ready, history=out / "history.sqlite")
+    packages = manifest.read(rpmdb=ready, transaction=out / "transaction.json")
     manifest.check_signatures(packages, trusted)
+    if lock is not None:
+        manifest.check_lock(packages, lock)
     listing, bom = destination / "packages.json", destination / "sbom.cdx.json"
     manifest.write(packages, listing)
     sbom.write(plan, packages, bom)
@@ -199,16 +201,11 @@ def _result(inventory: Future[tuple[Path, Path, int]], destination: Path) -> Roo
 def _environment(
     *, scratch: Path, elements: Path, out: Path, home: Path, cache: Path, secrets: Path, epoch: int
 ) -> dict[str, str]:
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name.lower() in ("http_proxy", "https_proxy", "no_proxy")
-    }
     in_memory = _memory_available() >= _TMPFS_MEMORY
     log.debug(f"building in {'memory' if in_memory else scratch}")
     return {
-        **inherited,
-        "PATH": f"{_SHIMS}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+        **proxies(),
+        "PATH": f"{SHIMS}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
         "HOME": str(home),
         "USER": "root",
         "LC_ALL": "C.UTF-8",

@@ -44,7 +44,9 @@ def failure(
 
 def scriptlet_failures(text: str) -> list[str]:
     """Package scripts that failed although dnf went on: the image may lack what they do."""
-    lines = [_STAMP.sub("", line).strip() for line in text.splitlines()]
+    # Stage one is thrown away: only what happens in the image's own root matters.
+    image = text.rpartition("hallmark-step: stage two")[2]
+    lines = [_STAMP.sub("", line).strip() for line in image.splitlines()]
     return list(dict.fromkeys(_matching(lines, r"scriptlet failed, exit status|^Error in .* scriptlet")))
 
 
@@ -164,7 +166,8 @@ def _bad_package(
     patterns = (
         r"GPG check FAILED|GPG Keys (?:are configured|listed)|Public key for .+ is not (?:installed|trusted)"
         r"|Package \S+ is not signed|incorrect checksum|Checksum doesn't match|checksum doesn't match"
-        r"|Problem opening package|does not verify|Downloading successful, but checksum"
+        r"|hallmark-digest|\.rpm: FAILED|Problem opening package|does not verify"
+        r"|Downloading successful, but checksum"
     )
     found = list(dict.fromkeys(_matching(lines, patterns)))
     if not found:

@@ -77,7 +77,7 @@ def render(plan: Plan, packages: Sequence[Package]) -> str:
                 bom_ref=reference,
                 purl=PackageURL.from_string(reference),
                 licenses=[licences.make_from_string(item.licence)] if item.licence else None,
-                hashes=[HashType(alg=HashAlgorithm.SHA_256, content=item.sha256)],
+                hashes=[HashType(alg=HashAlgorithm.SHA_256, content=item.sha256)] if item.sha256 else None,
                 supplier=OrganizationalEntity(name=item.vendor) if item.vendor else None,
                 properties=[
                     # The digest is of the signed package header, not of the .rpm file.

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ import yaml
 
 import builder.rootfs
 from builder.errors import HallmarkError
-from builder.recipe.model import Distribution, InstalledFile, Origin, Packages, Plan
+from builder.recipe.lock import Lock, LockedPackage, inputs_digest
+from builder.recipe.model import BootstrapMode, Distribution, InstalledFile, Origin, Packages, Plan
+from builder.recipe.packaging import bootstrap
 from builder.rootfs.compile import compile_element, rpmdb_path
 from builder.rootfs.repositories import TrustedRepository
 
@@ -91,18 +95,54 @@ def test_odd_paths_are_refused(plan: Plan, trusted: TrustedRepository, path: str
     assert str(caught.value.where) == "tiny.yaml:21"
 
 
-@pytest.mark.parametrize(("major", "path"), [(9, "/var/lib/rpm"), (10, "/usr/lib/sysimage/rpm")])
-def test_rpm_database(plan: Plan, major: int, path: str) -> None:
+def of_release(plan: Plan, major: int, mode: BootstrapMode | None = None) -> Plan:
     distribution = Distribution(
-        id="rhel", name="RHEL", release=str(major), major=major, releasever=str(major)
+        id="centos", name="CentOS", release=str(major), major=major, releasever=str(major)
     )
-    assert rpmdb_path(plan.model_copy(update={"distribution": distribution})) == path
+    return plan.model_copy(update={"distribution": distribution, "bootstrap": bootstrap(major, mode)})
 
 
-def test_releases_with_an_unwritable_rpm_database_are_refused(plan: Plan) -> None:
-    distribution = Distribution(id="centos", name="CentOS", release="7", major=7, releasever="7")
-    with pytest.raises(HallmarkError, match="cannot make a root filesystem of CentOS 7"):
-        rpmdb_path(plan.model_copy(update={"distribution": distribution}))
+@pytest.mark.parametrize(
+    ("major", "path"),
+    [(7, "/var/lib/rpm"), (8, "/var/lib/rpm"), (9, "/var/lib/rpm"), (10, "/usr/lib/sysimage/rpm")],
+)
+def test_rpm_database(plan: Plan, major: int, path: str) -> None:
+    assert rpmdb_path(of_release(plan, major)) == path
+
+
+@pytest.mark.parametrize(("major", "mode"), [(7, "direct"), (8, "direct"), (6, "two-stage"), (11, "direct")])
+def test_releases_with_an_unwritable_or_unknown_rpm_database_are_refused(
+    plan: Plan, major: int, mode: BootstrapMode
+) -> None:
+    with pytest.raises(HallmarkError, match=f"cannot make a root filesystem of CentOS {major}"):
+        rpmdb_path(of_release(plan, major, mode))
+
+
+def test_two_stages_reach_the_hooks(plan: Plan, trusted: TrustedRepository) -> None:
+    text = (
+        compile_element(of_release(plan, 8), (trusted,)).files["environment.d/20-hallmark-plan.bash"].content
+    )
+    assert "export HALLMARK_BOOTSTRAP=two-stage\n" in text and "export HALLMARK_STAGE_ONE=rpm\n" in text
+
+
+def test_a_lock_reaches_the_hooks(plan: Plan, trusted: TrustedRepository) -> None:
+    package = LockedPackage(
+        name="tiny",
+        epoch=3,
+        version="1.0",
+        release="1",
+        arch="noarch",
+        sha256="a" * 64,
+        repository="tiny",
+        key="aa81a34a9a583dee",
+    )
+    when = datetime(2026, 11, 22, tzinfo=UTC)
+    lock = Lock(recipe=plan.recipe, when=when, inputs=inputs_digest(plan), packages=(package,))
+    files = compile_element(plan, (trusted,), lock=lock).files
+    assert files["hallmark-plan/locked-packages"].content == "tiny-3:1.0-1.noarch\n"
+    orders = json.loads(files["hallmark-plan/lock.json"].content)
+    assert orders == {"mode": "exact", "free": [], "packages": [package.model_dump()]}
+    assert "hallmark-plan/lock.json" not in compile_element(plan, (trusted,)).files
 
 
 def test_nothing_to_exclude(plan: Plan, trusted: TrustedRepository) -> None:

@@ -97,6 +97,14 @@ def test_an_unknown_cause_shows_the_end_of_the_log(plan: Plan, trusted: TrustedR
     assert error.where == log
 
 
+def test_failed_package_scripts_of_the_image_are_told() -> None:
+    first = "warning: %transfiletriggerin(glibc-2.36-9.x86_64) scriptlet failed, exit status 127\n"
+    second = "warning: %post(bash-5.2-1.x86_64) scriptlet failed, exit status 1\n"
+    assert explain.scriptlet_failures(first + second) == [first.strip(), second.strip()]
+    two_stages = f"{first}2026-11-22 19:35:42.071 | hallmark-step: stage two: installing\n{second}"
+    assert explain.scriptlet_failures(two_stages) == [second.strip()]
+
+
 def test_the_log_is_named(plan: Plan, trusted: TrustedRepository) -> None:
     log = Path("/build/log/rootfs.log")
     error = explain.failure("No match for argument: kernel", plan, (trusted,), log_file=log)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from builder.errors import HallmarkError
+from builder.recipe.lock import Lock, LockedPackage
 from builder.recipe.model import Plan
 from builder.rootfs import manifest, sbom
 from builder.rootfs.repositories import TrustedRepository
@@ -65,6 +67,50 @@ def test_write_and_load(tmp_path: Path) -> None:
     packages = manifest.parse(LISTING)
     manifest.write(packages, tmp_path / "packages.json")
     assert manifest.load(tmp_path / "packages.json") == packages
+
+
+def test_the_transaction_says_where_packages_came_from(tmp_path: Path) -> None:
+    transaction = tmp_path / "transaction.json"
+    item = {"name": "bash", "epoch": 2, "version": "1.0", "release": "2", "arch": "x86_64"}
+    transaction.write_text(json.dumps([{**item, "repository": "baseos", "path": "/bash.rpm"}]))
+    origins = manifest.origins(transaction)
+    assert {item.name: item.repository for item in manifest.parse(LISTING, repositories=origins)} == {
+        "bash": "baseos",
+        "odd+name": None,
+        "zlib": None,
+    }
+
+
+def test_installed_packages_are_those_of_the_lock() -> None:
+    where = {
+        (name, epoch, "1.0", "2", "x86_64"): "baseos"
+        for name, epoch in (("bash", "2"), ("odd+name", "0"), ("zlib", "0"))
+    }
+    packages = manifest.parse(LISTING, repositories=where)
+    locked = tuple(
+        LockedPackage(
+            **item.model_dump(include={"name", "epoch", "version", "release", "arch", "repository"}),
+            sha256="a" * 64,
+            key=item.signature_key or "",
+        )
+        for item in packages
+    )
+    lock = Lock(recipe="tiny-9", when=datetime(2026, 11, 22, tzinfo=UTC), inputs="b" * 64, packages=locked)
+    manifest.check_lock(packages, lock)
+    for wrong, detail in (
+        (packages[1:], "missing: bash-2:1.0-2.x86_64 from baseos, key aa81a34a9a583dee"),
+        (
+            (packages[0].model_copy(update={"version": "1.1"}), *packages[1:]),
+            "not in the lock: bash-2:1.1-2.x86_64 from baseos, key aa81a34a9a583dee",
+        ),
+        (
+            (packages[0].model_copy(update={"signature_key": "0" * 16}), *packages[1:]),
+            f"not in the lock: bash-2:1.0-2.x86_64 from baseos, key {'0' * 16}",
+        ),
+    ):
+        with pytest.raises(HallmarkError, match="not those of the lock") as caught:
+            manifest.check_lock(wrong, lock)
+        assert detail in caught.value.details
 
 
 @pytest.mark.parametrize("signature", ["(none)", "", SIGNED.replace("aa81", "bb81")])

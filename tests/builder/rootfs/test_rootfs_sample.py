@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.recipe.model import Plan
+from builder.recipe.model import BootstrapMode, Plan
+from builder.recipe.packaging import bootstrap
 from builder.rootfs import ResolvedRepository, build_rootfs, manifest, sbom, sweep
 from builder.run import run
 from builder.sampledistro import SampleRepository
@@ -167,10 +168,14 @@ def test_two_builds_are_identical(
         assert digest(made) == digest(first), made.name
 
 
+@pytest.mark.parametrize(
+    ("mode", "step"), [("direct", "hallmark-step: installing"), ("two-stage", "hallmark-step: stage two")]
+)
 def test_killed_it_leaves_no_process_no_mount_and_no_loop_device(
-    final: Plan, repository: ResolvedRepository, tmp_path: Path
+    final: Plan, repository: ResolvedRepository, tmp_path: Path, mode: BootstrapMode, step: str
 ) -> None:
-    (tmp_path / "plan.json").write_text(final.to_json())
+    plan = final.model_copy(update={"bootstrap": bootstrap(9, mode)})
+    (tmp_path / "plan.json").write_text(plan.to_json())
     script = (
         "import sys; from pathlib import Path\n"
         "from builder.recipe.model import Plan; from builder.rootfs import *\n"
@@ -184,7 +189,7 @@ def test_killed_it_leaves_no_process_no_mount_and_no_loop_device(
     with subprocess.Popen(
         (sys.executable, "-c", script, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        wait_for(lambda: log.exists() and "Installing       :" in log.read_text(errors="replace"))
+        wait_for(lambda: log.exists() and "Installing       :" in log.read_text().partition(step)[2])
         os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not processes_naming(tmp_path))
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
