@@ -1,9 +1,9 @@
 """How each major release of Enterprise Linux keeps its package database, and how a root filesystem is made.
 
-Where the database is: mkosi, ``mkosi/distribution/centos.py``. Its format: rpm before 4.16 (RHEL 7 has 4.11,
-RHEL 8 has 4.14) reads and writes Berkeley DB; rpm 4.16 made SQLite usable and reads Berkeley DB only, 4.17
-cannot even be built to write it (release notes of rpm 4.16 and 4.17 at rpm.org; "Considerations in adopting
-RHEL 9", section "Software management": the rpm database is SQLite).
+Sources: Red Hat article 6891951, "SQLite RPM database in Red Hat Enterprise Linux 9 and later" (format and
+place in 9 and 10); mkosi, ``mkosi/distribution/centos.py`` (place). The rpm of 7 (4.11) and 8 (4.14) knows
+Berkeley DB only. rpm 4.16 brought SQLite and a reader of Berkeley DB without its library (rpm pull request
+980); the writer was removed after it (rpm pull request 1523), so no rpm of a current build host has it.
 """
 
 from __future__ import annotations
