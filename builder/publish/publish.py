@@ -26,6 +26,7 @@ from builder.publish.destination import (
     parse,
 )
 from builder.publish.gate import Certified, check
+from builder.publish.licence import guard
 from builder.publish.release import (
     CertificateSummary,
     ImageFile,
@@ -33,7 +34,6 @@ from builder.publish.release import (
     Release,
     Transition,
     Upload,
-    guard_licence,
     now_utc,
     whoami,
 )
@@ -72,13 +72,17 @@ def publish(
     now = now or now_utc()
     plan = plan or _read_plan(artefacts.plan)
     name = blob_name(plan.recipe, plan.version)
-    guard_licence(plan)
+    guard(
+        plan.distribution.id,
+        name=plan.distribution.name,
+        licence=plan.licence,
+        visibility=plan.visibility,
+        where=plan.recipe,
+    )
     with _exclusive(artefacts.image):
         with log.step("gate") as step:
-            certified = check(artefacts.image, artefacts.certificate, public_key, now=now)
+            certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
-        certified.must_be_of(plan)
-        guard_licence(plan, system=certified.system)
         previous = _previous(artefacts.release, certified)
         before = previous.location(str(place)) if previous else None
         began = time.monotonic()

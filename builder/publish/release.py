@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import HallmarkError
-from builder.recipe.model import Architecture, Generation, Licence, Plan, Visibility
+from builder.recipe.model import Architecture, Generation, Licence, Visibility
 from builder.workspace import atomic_file
 from certification.certificate import Certificate
 
@@ -25,16 +25,10 @@ __all__ = [
     "Transition",
     "Upload",
     "WaivedRequirement",
-    "guard_licence",
     "whoami",
 ]
 
 State = Literal["staged", "released", "deprecated", "withdrawn"]
-
-#: The distributions that must never be public, by os-release ID, with the reason.
-_NEVER_PUBLIC = {
-    "rhel": "Red Hat's agreements forbid passing RHEL content on to the public",
-}
 
 
 class _Frozen(BaseModel):
@@ -191,22 +185,6 @@ class Release(_Frozen):
                 where=path,
                 hint="`hallmark publish` writes it anew; what is published already is not sent again",
             ) from None
-
-
-def guard_licence(plan: Plan, *, system: str | None = None) -> None:
-    """Refuse to publish content to people who may not have it.
-
-    :param system: the os-release ID that the certificate gives the image, once it is known.
-    :raises HallmarkError: RHEL content with a visibility other than private or tenant.
-    """
-    reason = _NEVER_PUBLIC.get(plan.distribution.id) or _NEVER_PUBLIC.get(system or "")
-    if reason and plan.visibility not in ("private", "tenant"):
-        raise HallmarkError(
-            f"{plan.distribution.name} must not be published with visibility {plan.visibility!r}",
-            where=plan.recipe,
-            why=reason,
-            hint="set `visibility: private` or `visibility: tenant` in the recipe",
-        )
 
 
 def whoami() -> str:
