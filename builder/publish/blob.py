@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobType, ContentSettings
 
 from builder import log
@@ -62,11 +68,14 @@ class Delivered:
     moved: Transfer
 
 
-def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) -> Delivered:
+def deliver(
+    blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None, sampled: bool = False
+) -> Delivered:
     """Upload, verify and complete one blob; or go on with what a killed run left; or see that all is done.
 
     :param known_etag: the etag of the last verified state. If the blob still has it, nothing has touched a
         byte since, and it isn't read again.
+    :param sampled: read only a part of the blob back (see ``verify``).
     :raises HallmarkError: the name is taken by something else, another client is uploading, the service is
         not reachable, or the blob's bytes differ from the file's.
     """
@@ -79,7 +88,8 @@ def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) 
             _must_be_same(found, parcel, where)
             if found.etag != known_etag:
                 with log.step("read the blob back"):
-                    _refuse(verify(blob, parcel.image, data, etag=str(found.etag)), where, complete=True)
+                    wrong = verify(blob, parcel.image, data, etag=str(found.etag), sampled=sampled)
+                    _refuse(wrong, where, complete=True)
             return Delivered(str(found.etag), int(found.size), Transfer(0, size_of(data), skipped, 0))
         lease_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
         etag = _prepare(blob, found, parcel, lease_id, where)
@@ -88,20 +98,33 @@ def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) 
                 moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check)
                 step.note = f"{moved.sent / (1 << 20):,.0f} MiB in {moved.requests} requests"
             with log.step("read the blob back"):
-                etag = _verified(blob, parcel.image, data, lease, where)
+                etag = _verified(blob, parcel.image, data, lease, where, sampled=sampled)
             parcel.must_be_unchanged()
             lease.check()
-            done = blob.set_blob_metadata(
-                _metadata(parcel, COMPLETE),
-                lease=lease_id,
-                etag=etag,
-                match_condition=MatchConditions.IfNotModified,
-            )
+            done = _complete(blob, parcel, lease, etag)
         final = blob.get_blob_properties()
-        if final.etag != done["etag"]:
+        if final.etag != done:
             # Releasing a lease does not change the etag; somebody else's write does.
             raise HallmarkError("the blob was changed right after its completion", where=where)
         return Delivered(str(final.etag), int(final.size), moved)
+
+
+def _complete(blob: BlobClient, parcel: Parcel, lease: _Lease, etag: str) -> str:
+    """Mark the blob as a release, if it still is what was verified; its new etag."""
+    try:
+        done = blob.set_blob_metadata(
+            _metadata(parcel, COMPLETE),
+            lease=lease.id,
+            etag=etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
+    except ResourceModifiedError:
+        # The answer to a first try was lost, and the second one met the result of the first.
+        found = blob.get_blob_properties()
+        if _state(found) != COMPLETE or (found.metadata or {}).get(_DIGEST) != parcel.sha256:
+            raise
+        return str(found.etag)
+    return str(done["etag"])
 
 
 def _look(blob: BlobClient) -> BlobProperties | None:
@@ -183,10 +206,12 @@ def _metadata(parcel: Parcel, state: str) -> dict[str, str]:
     return data
 
 
-def _verified(blob: BlobClient, image: Path, data: Ranges, lease: _Lease, where: str) -> str:
+def _verified(
+    blob: BlobClient, image: Path, data: Ranges, lease: _Lease, where: str, *, sampled: bool
+) -> str:
     """The etag of a blob that has every byte right; wrong ranges of an unfinished blob are sent once more."""
     etag = str(blob.get_blob_properties().etag)
-    wrong = verify(blob, image, data, etag=etag)
+    wrong = verify(blob, image, data, etag=etag, sampled=sampled)
     if wrong:
         log.warn(f"{len(wrong)} ranges arrived wrong ({wrong[0]}): sending them again")
         for mismatch in wrong:
@@ -260,23 +285,20 @@ def _leased(blob: BlobClient, lease_id: str, where: str, etag: str) -> Iterator[
     """Hold a lease on the blob as it is at ``etag``, so that no other client uploads, copies or deletes it
     meanwhile.
 
-    Afterwards the lease is available again, as ManageIQ wants it. After an error it is given back if the
-    service still answers; otherwise it runs out by itself.
+    Afterwards the lease is available again, as ManageIQ wants it; if the service doesn't answer any more, it
+    runs out by itself.
     """
     _acquire(blob, lease_id, where, etag)
     lease = _Lease(blob, lease_id, where)
     lease.start()
     try:
         yield lease
-    except BaseException:
+    finally:
         lease.stop()
         try:
             lease.release()
         except AzureError:
-            log.debug("the lease could not be released; it ends by itself")
-        raise
-    lease.stop()
-    lease.release()
+            log.debug(f"the lease could not be given back; it ends by itself within {LEASE_SECONDS} s")
 
 
 def _acquire(blob: BlobClient, lease_id: str, where: str, etag: str) -> None:

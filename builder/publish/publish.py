@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import azurite, blob, share
+from builder.publish import azurite, blob, share, tags
 from builder.publish.destination import (
     DEFAULT,
     AzureDestination,
@@ -31,6 +31,7 @@ from builder.publish.release import (
     CertificateSummary,
     ImageFile,
     Location,
+    Readback,
     Release,
     Transition,
     Upload,
@@ -50,6 +51,7 @@ def publish(
     *,
     plan: Plan | None = None,
     destination: str | None = None,
+    readback: Readback = "full",
     public_key: Path,
     workspace: Workspace,
     now: datetime | None = None,
@@ -63,6 +65,7 @@ def publish(
 
     :param plan: what was built; read from ``plan.json`` if not given.
     :param destination: see ``builder.publish.destination.parse``; the local Azurite by default.
+    :param readback: whether every byte is read back and compared, or a part (blobs only).
     :param public_key: the key that the certificate must be signed with.
     :param now: the time at which the certificate must be valid.
     :raises HallmarkError: the gate or the licence guard refuses (no byte has moved then), or the upload
@@ -84,12 +87,14 @@ def publish(
             certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
         previous = _previous(artefacts.release, certified)
+        if previous is not None:
+            _must_not_be_withdrawn(previous, artefacts.release)
         before = previous.location(str(place)) if previous else None
         began = time.monotonic()
-        where = _deliver(place, name, certified, plan, artefacts, workspace, before)
+        where = _deliver(place, name, certified, plan, artefacts, workspace, before, readback)
         certified.must_be_unchanged()
         seconds = round(time.monotonic() - began, 3)
-        location = _location(place, name, where, seconds=seconds, now=now, before=before)
+        location = _location(place, name, where, seconds=seconds, now=now, before=before, readback=readback)
         release = _record(plan, certified, artefacts, name, location, previous, now=now, who=who, why=why)
         if release != previous:
             release.write(artefacts.release)
@@ -108,6 +113,7 @@ def _deliver(
     artefacts: Artefacts,
     workspace: Workspace,
     before: Location | None,
+    readback: Readback,
 ) -> _Where:
     if isinstance(place, FileDestination):
         target = place.path / name
@@ -119,12 +125,19 @@ def _deliver(
             sha256=certified.sha256,
             recipe=plan.recipe,
             version=plan.version,
-            tags={"hallmark_visibility": plan.visibility, "hallmark_licence": plan.licence},
+            tags={
+                "hallmark_visibility": plan.visibility,
+                "hallmark_licence": plan.licence,
+                **tags.of(plan, expires=certified.certificate.expires),
+            },
             sender=f"{_machine()} {artefacts.root.resolve()}",
             must_be_unchanged=certified.must_be_unchanged,
         )
-        known = before.etag if before else None
-        done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known)
+        # What was only sampled before is read whole when the whole is asked for.
+        seen = before is not None and (before.upload.readback == "full" or readback == "sampled")
+        known = before.etag if before is not None and seen else None
+        sampled = readback == "sampled"
+        done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known, sampled=sampled)
         return _public_url(place, name), done.etag, done.moved
 
 
@@ -155,11 +168,20 @@ def _public_url(place: AzureDestination | AzuriteDestination, name: str) -> str:
 
 
 def _location(
-    place: Destination, name: str, where: _Where, *, seconds: float, now: datetime, before: Location | None
+    place: Destination,
+    name: str,
+    where: _Where,
+    *,
+    seconds: float,
+    now: datetime,
+    before: Location | None,
+    readback: Readback,
 ) -> Location:
     url, etag, moved = where
-    if before is not None and before.etag == etag and before.url == url and not moved.sent:
-        return before
+    if before is not None and (before.etag, before.url) == (etag, url) and not moved.sent:
+        if before.upload.readback == "full" or readback == "sampled":
+            return before
+        return before.model_copy(update={"upload": before.upload.model_copy(update={"readback": readback})})
     blobs = not isinstance(place, FileDestination)
     return Location(
         destination=str(place),
@@ -174,6 +196,7 @@ def _location(
             skipped=moved.skipped,
             requests=moved.requests,
             seconds=seconds,
+            readback=readback,
         ),
     )
 
@@ -226,6 +249,17 @@ def _previous(path: Path, certified: Certified) -> Release | None:
         log.warn(f"{error.what}: writing it anew")
         return None
     return found if found.image.sha256 == certified.sha256 else None
+
+
+def _must_not_be_withdrawn(previous: Release, record: Path) -> None:
+    if previous.state == "withdrawn":
+        taken = previous.history[-1]
+        raise HallmarkError(
+            f"{previous.recipe} {previous.version} was withdrawn on {taken.when:%Y-%m-%d} by {taken.who}",
+            where=record,
+            why=f"it must not come back under the same version: {taken.why}",
+            hint="build a new version: hallmark build RECIPE --version X.Y.Z",
+        )
 
 
 def _read_plan(path: Path) -> Plan:

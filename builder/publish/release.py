@@ -20,6 +20,7 @@ __all__ = [
     "CertificateSummary",
     "ImageFile",
     "Location",
+    "Readback",
     "Release",
     "State",
     "Transition",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 State = Literal["staged", "released", "deprecated", "withdrawn"]
+#: How much of the destination was compared with the file afterwards.
+Readback = Literal["full", "sampled"]
 
 
 class _Frozen(BaseModel):
@@ -97,7 +100,7 @@ class CertificateSummary(_Frozen):
 
 class Upload(_Frozen):
     """What the last upload cost: bytes ``sent``, already ``present`` at the destination, ``skipped`` as
-    zero.
+    zero; and how much was read back.
     """
 
     sent: int
@@ -105,6 +108,7 @@ class Upload(_Frozen):
     skipped: int
     requests: int
     seconds: float
+    readback: Readback = "full"
 
 
 class Location(_Frozen):

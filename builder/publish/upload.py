@@ -10,6 +10,7 @@ write.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from typing import TypeVar
 
 from azure.storage.blob import BlobClient
 
-from builder import log
 from builder.errors import HallmarkError
+from builder.publish.meter import Meter
 from builder.publish.readback import RangeReader
 from builder.publish.storage import API_VERSION
 
@@ -39,6 +40,8 @@ __all__ = [
 
 PUT_LIMIT = 4 << 20
 CONCURRENCY = 8
+#: How many pieces the sampled comparison reads.
+SAMPLE = 64
 
 #: Byte ranges as ``(offset, length)``, ascending and never touching each other.
 Ranges = list[tuple[int, int]]
@@ -148,6 +151,8 @@ def send(
     for offset, length in subtract(present, data):
         blob.clear_page(offset=offset, length=length, lease=lease)
     to_send = size_of(missing)
+    skipped = image.stat().st_size - total
+    meter = Meter("sent", to_send, present=total - to_send, skipped=skipped)
     sent = requests = 0
     with image.open("rb", buffering=0) as stream:
 
@@ -162,11 +167,13 @@ def send(
         for length in _concurrently(put, puts(missing)):
             sent += length
             requests += 1
-            log.progress("sent", sent / (1 << 20), to_send / (1 << 20), unit="MiB")
-    return Transfer(sent, total - to_send, image.stat().st_size - total, requests)
+            meter.add(length)
+    return Transfer(sent, total - to_send, skipped, requests)
 
 
-def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mismatch]:
+def verify(
+    blob: BlobClient, image: Path, data: Ranges, *, etag: str, sampled: bool = False
+) -> list[Mismatch]:
     """Read the blob back and compare it with the file; everything that differs, by offset.
 
     Written ranges are compared byte for byte. What the file has and the blob hasn't is a mismatch; so is a
@@ -175,13 +182,17 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
     :param data: the extents of the image's non-zero data.
     :param etag: the state of the blob that is meant; a change while reading is an error (412), not a wrong
         result.
+    :param sampled: compare the ranges, but only ``SAMPLE`` of the written pieces: the first, the last (which
+        hold the boot code, the partition tables and the footer), and others that nobody can foresee.
     """
     present = covered(blob)
     missing = subtract(data, present)
     wrong = [Mismatch(o, n, o, "data", "nothing written") for o, n in puts(missing)]
     wrong += [Mismatch(o, n, o, "nothing written", "data") for o, n in puts(subtract(present, data))]
-    common = subtract(data, missing)
-    total, done = size_of(common), 0
+    pieces = list(puts(subtract(data, missing)))
+    if sampled and len(pieces) > SAMPLE:
+        pieces = sorted({pieces[0], pieces[-1], *random.SystemRandom().sample(pieces[1:-1], SAMPLE - 2)})
+    meter = Meter("read back", size_of(pieces))
     with image.open("rb", buffering=0) as stream, RangeReader(blob, api_version=API_VERSION) as reader:
 
         def compare(piece: tuple[int, int]) -> tuple[int, Mismatch | None]:
@@ -189,9 +200,8 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
             found = reader.read(offset, length, etag=etag)
             return length, _difference(found, _read(stream.fileno(), offset, length, image), offset)
 
-        for length, mismatch in _concurrently(compare, puts(common)):
-            done += length
-            log.progress("read back", done / (1 << 20), total / (1 << 20), unit="MiB")
+        for length, mismatch in _concurrently(compare, iter(pieces)):
+            meter.add(length)
             if mismatch is not None:
                 wrong.append(mismatch)
     return sorted(wrong, key=lambda mismatch: mismatch.at)
