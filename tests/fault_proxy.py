@@ -1,4 +1,4 @@
-"""A proxy on the loopback interface that passes HTTP requests to a real blob service and breaks some of them."""
+"""A proxy on the loopback interface that passes requests to a real blob service and breaks some of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from azure.storage.blob import BlobClient
+
+from builder.publish.azurite import ACCOUNT, KEY
+from builder.publish.storage import API_VERSION
 
 __all__ = ["Fault", "Proxy", "proxy"]
 
@@ -62,7 +67,7 @@ class Proxy(ThreadingHTTPServer):
             fault = self.fault
             if fault is None or number < fault.at or self.struck >= fault.times:
                 return None
-            if fault.kind in ("flipped", "full", "cut") and not page:
+            if fault.kind in ("flipped", "full", "cut", "rotten") and not page:
                 return None
             self.struck += 1
             return fault
@@ -99,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
             fault.when()
         if kind == "lost":
             return self._break()
+        if kind == "rotten":
+            self._rot(body)
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "keep-alive", "server", "date"):
@@ -130,6 +137,18 @@ class _Handler(BaseHTTPRequestHandler):
             backend.sendall(head.encode() + body[: len(body) // 2])
             _abort(backend)
         self._break()
+
+    def _rot(self, body: bytes) -> None:
+        """What the service stored is not what it was sent: its disk lies."""
+        place = self.path.partition("?")[0]
+        with BlobClient.from_blob_url(
+            f"http://127.0.0.1:{self.server.backend}{place}",
+            credential={"account_name": ACCOUNT, "account_key": KEY},
+            api_version=API_VERSION,
+        ) as blob:
+            start = int(self.headers["x-ms-range"].removeprefix("bytes=").partition("-")[0])
+            page = bytes([body[0] ^ 1]) + body[1:512]
+            blob.upload_page(page, offset=start, length=512, lease=self.headers["x-ms-lease-id"])
 
     def _answer(self, status: int, code: str, headers: dict[str, str]) -> None:
         data = _ERROR.format(code=code, text="made up by the fault proxy").encode()

@@ -30,18 +30,16 @@ from pathlib import Path
 from uuid import UUID
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.blob import BlobClient, BlobServiceClient
+from azure.storage.blob import BlobClient
 
 from builder import log
-from builder.errors import HallmarkError
 from builder.image.sparse import extents
 from builder.image.vhd import write_footer
 from builder.publish import azurite
-from builder.publish.blob import Delivered, Parcel, deliver
-from builder.publish.retry import Retry
-from builder.publish.storage import API_VERSION, open_container
+from builder.publish.blob import Delivered
 from builder.publish.upload import covered, size_of, subtract
-from builder.workspace import Workspace, digest_file
+from builder.workspace import Workspace
+from tests.fault_client import NAME, connect, quietly, upload
 from tests.fault_proxy import Fault, Proxy, proxy
 
 __all__ = ["KINDS", "Bench", "Point", "bench", "main", "points"]
@@ -56,12 +54,12 @@ KINDS = {
     "full": 10_000,
     "expired": 10_000,
     "flipped": 2,
+    "rotten": 3,
     "client": 1,
     "server": 1,
 }
 #: A little more than an undisturbed run needs, so that every request can be hit.
 _REQUESTS = 44
-_NAME = "image.vhd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def points(seed: int, count: int) -> Iterator[Point]:
         most = KINDS[kind]
         times = most if most > 100 else source.randint(1, most)
         at = source.randrange(_REQUESTS)
-        if kind in ("flipped", "full", "cut"):
+        if kind in ("flipped", "full", "cut", "rotten"):
             at = source.randrange(15)  # these hit writes only, and those come early
         yield Point(number, name, Fault(kind, at, times, after=source.random() < 0.5))
 
@@ -107,6 +105,7 @@ class Bench:
     server: azurite.Azurite
     stack: ExitStack
     rounds: int = 0
+    said: str = ""
 
     def check(self, point: Point) -> str:
         """Let one fault happen, look at what is left, finish the upload; what happened, in a word.
@@ -117,28 +116,30 @@ class Bench:
         container = f"point-{point.number}-{self.rounds}"
         fault, result = point.fault, ""
         if fault.kind == "client":
-            result = self._killed_client(container, fault)
+            result = self._killedconnect(container, fault)
         else:
             if fault.kind == "server":
                 pid = self.server.pid
                 assert pid is not None
                 fault = replace(fault, when=lambda: os.kill(pid, signal.SIGKILL))
             self.proxy.reset(backend=_port(self.server.endpoint), fault=fault)
-            done = _upload(self._address(), container, self.image)
+            done = upload(self._address(), container, self.image)
+            self.said = str(done)
             result = "survived" if isinstance(done, Delivered) else "stopped"
             if isinstance(done, str):
                 assert "cannot " in done or "differ" in done, f"an error that explains nothing: {done}"
         if fault.kind == "server" and self.proxy.struck:
             self._restart()
         self.proxy.reset(backend=_port(self.server.endpoint), fault=None)
-        with _client(self.server.endpoint) as service:
-            blob = service.get_blob_client(container, _NAME)
+        with connect(self.server.endpoint) as service:
+            blob = service.get_blob_client(container, NAME)
             missing = self._look(blob, must_be_complete=result == "survived" and fault.kind != "server")
-            again = _upload(self._address(), container, self.image)
+            again = upload(self._address(), container, self.image)
             assert isinstance(again, Delivered), f"the second run did not end well: {again}"
             assert again.moved.sent == missing, f"{again.moved.sent} bytes were sent, {missing} were missing"
             assert self._look(blob, must_be_complete=True) == 0
-            assert blob.get_blob_properties().lease.state == "available"
+            state = blob.get_blob_properties().lease.state
+            assert state == "available", f"the lease is {state}: consumers would wait for it"
             service.delete_container(container)
         return result
 
@@ -162,11 +163,11 @@ class Bench:
         assert not any(name.startswith("Microsoft") for name in metadata), "consumers would take half a blob"
         return size_of(subtract(data, covered(blob)))
 
-    def _killed_client(self, container: str, fault: Fault) -> str:
+    def _killedconnect(self, container: str, fault: Fault) -> str:
         """Upload in another process, which is killed when the request comes."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.faults"])
-        process = context.Process(target=_upload, args=(self._address(), container, self.image), daemon=True)
+        context.set_forkserver_preload(["tests.fault_client"])
+        process = context.Process(target=quietly, args=(self._address(), container, self.image), daemon=True)
         self.proxy.reset(
             backend=_port(self.server.endpoint),
             fault=replace(fault, when=lambda: os.kill(process.pid or 0, 9)),
@@ -192,7 +193,7 @@ def _serve(place: Path, space: Workspace) -> AbstractContextManager[azurite.Azur
 @contextmanager
 def bench(place: Path, space: Workspace) -> Iterator[Bench]:
     """Everything that points need, in the directory ``place``."""
-    image = _image(place / _NAME)
+    image = _image(place / NAME)
     data = place / "data"
     with proxy() as between, ExitStack() as stack:
         server = stack.enter_context(_serve(data, space))
@@ -209,27 +210,6 @@ def _image(path: Path) -> Path:
         os.pwrite(stream.fileno(), source.randbytes(5 << 20), (8 << 20) + 512)
     write_footer(path, timestamp=0, unique_id=UUID(int=1))
     return path
-
-
-def _client(endpoint: str) -> BlobServiceClient:
-    return BlobServiceClient(
-        endpoint,
-        credential={"account_name": azurite.ACCOUNT, "account_key": azurite.KEY},
-        api_version=API_VERSION,
-        retry_policy=Retry(tries=3, pause=0.05),
-        connection_timeout=5,
-        read_timeout=60,
-    )
-
-
-def _upload(endpoint: str, container: str, image: Path) -> Delivered | str:
-    """One run; what it delivered, or the text of its error."""
-    parcel = Parcel(image, digest_file(image), "sample-9", "9.20261122.0", {}, "here", lambda: None)
-    try:
-        with _client(endpoint) as service:
-            return deliver(open_container(service, container, public=False).get_blob_client(_NAME), parcel)
-    except HallmarkError as error:
-        return str(error)
 
 
 def _port(endpoint: str) -> int:

@@ -86,12 +86,14 @@ def deliver(
         skipped = parcel.image.stat().st_size - size_of(data)
         if found is not None and _state(found) == COMPLETE:
             _must_be_same(found, parcel, where)
+            if found.lease.state == "leased":
+                _give_back(blob, _lease_id(parcel, where))
             if found.etag != known_etag:
                 with log.step("read the blob back"):
                     wrong = verify(blob, parcel.image, data, etag=str(found.etag), sampled=sampled)
                     _refuse(wrong, where, complete=True)
             return Delivered(str(found.etag), int(found.size), Transfer(0, size_of(data), skipped, 0))
-        lease_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
+        lease_id = _lease_id(parcel, where)
         etag = _prepare(blob, found, parcel, lease_id, where)
         with _leased(blob, lease_id, where, etag) as lease:
             with log.step("send the data") as step:
@@ -125,6 +127,11 @@ def _complete(blob: BlobClient, parcel: Parcel, lease: _Lease, etag: str) -> str
             raise
         return str(found.etag)
     return str(done["etag"])
+
+
+def _lease_id(parcel: Parcel, where: str) -> str:
+    """The same for the same sender, so that its next run takes up the lease of a killed one."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
 
 
 def _look(blob: BlobClient) -> BlobProperties | None:
@@ -276,9 +283,6 @@ class _Lease:
                 continue  # not reachable at this moment: check() ends it when the time is over
             self._until = time.monotonic() + LEASE_SECONDS
 
-    def release(self) -> None:
-        self._client.release()
-
 
 @contextmanager
 def _leased(blob: BlobClient, lease_id: str, where: str, etag: str) -> Iterator[_Lease]:
@@ -295,10 +299,15 @@ def _leased(blob: BlobClient, lease_id: str, where: str, etag: str) -> Iterator[
         yield lease
     finally:
         lease.stop()
-        try:
-            lease.release()
-        except AzureError:
-            log.debug(f"the lease could not be given back; it ends by itself within {LEASE_SECONDS} s")
+        _give_back(blob, lease_id)
+
+
+def _give_back(blob: BlobClient, lease_id: str) -> None:
+    """Release the lease, which may be one that a killed run of this sender left on a finished blob."""
+    try:
+        BlobLeaseClient(blob, lease_id=lease_id).release()
+    except AzureError:
+        log.debug(f"the lease could not be given back; it ends by itself within {LEASE_SECONDS} s")
 
 
 def _acquire(blob: BlobClient, lease_id: str, where: str, etag: str) -> None:

@@ -25,7 +25,7 @@ class Retry(ExponentialRetry):
         self._pause = pause
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        """The pause before the next try, in seconds; spread by a quarter, so that clients don't meet again."""
+        """The pause before the next try, in seconds; spread, so that clients don't meet again."""
         own: float = self._pause * 2.0 ** max(0, settings["count"] - 1) * random.uniform(0.75, 1.25)
         response = settings["history"][-1].http_response if settings["history"] else None
         asked = response.headers.get("Retry-After", "") if response is not None else ""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobClient
 
 from builder.errors import HallmarkError
@@ -159,9 +160,7 @@ def send(
         def put(piece: tuple[int, int]) -> int:
             alive()
             offset, length = piece
-            # validate_content sends the MD5 of each write; Azure refuses the write if it doesn't arrive so.
-            page = _read(stream.fileno(), offset, length, image)
-            blob.upload_page(page, offset=offset, length=length, lease=lease, validate_content=True)
+            _put(blob, _read(stream.fileno(), offset, length, image), offset, lease)
             return length
 
         for length in _concurrently(put, puts(missing)):
@@ -169,6 +168,18 @@ def send(
             requests += 1
             meter.add(length)
     return Transfer(sent, total - to_send, skipped, requests)
+
+
+def _put(blob: BlobClient, page: bytes, offset: int, lease: str) -> None:
+    """Write one piece with its MD5; what was damaged on the way is refused by the service and sent again."""
+    for last in (False, False, True):
+        try:
+            blob.upload_page(page, offset=offset, length=len(page), lease=lease, validate_content=True)
+        except HttpResponseError as error:
+            if last or getattr(error, "error_code", None) != "Md5Mismatch":
+                raise
+        else:
+            return
 
 
 def verify(
