@@ -153,7 +153,34 @@ def _publish(options: argparse.Namespace, workspace: Workspace) -> int:
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     with workspace.lock(plan.recipe):
-        _table([publish_stage(workspace, artefacts, plan, destination=options.destination)])
+        _table(
+            [
+                publish_stage(
+                    workspace, artefacts, plan, destination=options.destination, readback=options.read_back
+                )
+            ]
+        )
+    return 0
+
+
+def _state(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import change_state
+
+    change_state(
+        workspace,
+        Path(options.recipe).stem,
+        options.state,
+        version=options.version,
+        why=options.why,
+        who=options.who,
+    )
+    return 0
+
+
+def _rollback(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import rollback
+
+    rollback(workspace, options.channel, to=options.to, why=options.why, who=options.who)
     return 0
 
 
@@ -238,6 +265,10 @@ def parser() -> argparse.ArgumentParser:
         )
         return sub
 
+    def reason(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--why", required=True, help="the reason: it is kept in the release record")
+        sub.add_argument("--who", help="who decided it (default: you)")
+
     verb("doctor", _doctor, "examine this host and explain each miss with its remedy")
     verb("sample-distribution", _sample_distribution, "make the sample distribution; print its path")
     for name, function, text in (
@@ -273,6 +304,26 @@ def parser() -> argparse.ArgumentParser:
             metavar="URL",
             help="azurite (default), azure://ACCOUNT/CONTAINER or file:///DIRECTORY",
         )
+        if name == "publish":
+            sub.add_argument(
+                "--read-back",
+                choices=("full", "sampled"),
+                default="full",
+                help="compare every byte with the file (default), or a sample of it",
+            )
+    for name, state, text in (
+        ("promote", "released", "release a published image to its consumers: its certificate must be valid"),
+        ("deprecate", "deprecated", "advise against a release for new machines"),
+        ("withdraw", "withdrawn", "take a release back for good"),
+    ):
+        sub = verb(name, _state, text)
+        recipe(sub)
+        reason(sub)
+        sub.set_defaults(state=state)
+    sub = verb("rollback", _rollback, "go back to the release before the current one of a recipe")
+    sub.add_argument("channel", help="the recipe's name")
+    sub.add_argument("--to", metavar="X.Y.Z", help="the version to go back to")
+    reason(sub)
     verb("catalog", _catalog, "write the catalog of every release")
     sub = verb(
         "verify", _verify, "check an image against its certificate: offline, with the public key alone"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder import log
 from builder.certify import certify, key_directory
@@ -16,11 +16,19 @@ from builder.stages import StageReport
 from builder.workspace import Artefacts, Workspace
 from certification import certificate, keys
 
-__all__ = ["catalog_stage", "publish_stage", "release", "verify"]
+if TYPE_CHECKING:
+    from builder.publish.release import Readback, State
+
+__all__ = ["catalog_stage", "change_state", "publish_stage", "release", "rollback", "verify"]
 
 
 def publish_stage(
-    workspace: Workspace, artefacts: Artefacts, plan: Plan, *, destination: str | None
+    workspace: Workspace,
+    artefacts: Artefacts,
+    plan: Plan,
+    *,
+    destination: str | None,
+    readback: Readback = "full",
 ) -> StageReport:
     """Publish an image. The gate and the destination are asked every time: no local record can replace them.
 
@@ -42,6 +50,7 @@ def publish_stage(
             artefacts,
             plan=plan,
             destination=destination,
+            readback=readback,
             public_key=keys.ensure(key_directory()).public,
             workspace=workspace,
         )
@@ -49,6 +58,35 @@ def publish_stage(
         "up to date" if artefacts.release.read_bytes() == before else "done"
     )
     return StageReport("publish", state, time.monotonic() - began)
+
+
+def change_state(
+    workspace: Workspace, recipe: str, state: State, *, version: str | None, why: str, who: str | None = None
+) -> None:
+    """Promote, deprecate or withdraw a release, and tell it in the catalog.
+
+    :raises HallmarkError: see ``builder.publish.states.change``.
+    """
+    from builder.publish import states
+
+    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    with workspace.lock(recipe), log.step(f"{recipe} {version or ''}".strip() + f": {state}"):
+        states.change(workspace, recipe, state, version=version, actor=actor)
+    catalog_stage(workspace)
+
+
+def rollback(workspace: Workspace, channel: str, *, to: str | None, why: str, who: str | None = None) -> None:
+    """Take the current release of a channel back, and tell it in the catalog.
+
+    :raises HallmarkError: see ``builder.publish.states.rollback``.
+    """
+    from builder.publish import states
+
+    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    with workspace.lock(channel), log.step(f"roll {channel} back"):
+        target, _ = states.rollback(workspace, channel, to=to, actor=actor)
+    catalog_stage(workspace)
+    log.info(f"{channel}: current is {target.version}")
 
 
 def catalog_stage(workspace: Workspace) -> tuple[StageReport, Path]:

@@ -32,11 +32,17 @@ from builder.image.sparse import extents
 from builder.publish.storage import explained
 from builder.publish.upload import Mismatch, Ranges, Transfer, send, size_of, verify
 
-__all__ = ["COMPLETE", "INCOMPLETE", "Delivered", "Parcel", "deliver"]
+__all__ = ["COMPLETE", "CONSUMER_KEYS", "INCOMPLETE", "STATE", "Delivered", "Parcel", "deliver"]
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
-_STATE = "hallmark_state"
+STATE = "hallmark_state"
+#: By these ManageIQ and others recognise a private image (azure-armrest).
+CONSUMER_KEYS = {
+    "MicrosoftAzureCompute_OSState": "Generalized",
+    "MicrosoftAzureCompute_OSType": "Linux",
+    "MicrosoftAzureCompute_ImageType": "OSDisk",
+}
 _DIGEST = "hallmark_sha256"
 #: Seconds; the longest finite lease that the service gives. A dead client blocks others no longer than this.
 LEASE_SECONDS = 60
@@ -142,7 +148,7 @@ def _look(blob: BlobClient) -> BlobProperties | None:
 
 
 def _state(found: BlobProperties) -> str | None:
-    return (found.metadata or {}).get(_STATE)
+    return (found.metadata or {}).get(STATE)
 
 
 def _must_be_same(found: BlobProperties, parcel: Parcel, where: str) -> None:
@@ -198,18 +204,11 @@ def _prepare(
 
 
 def _metadata(parcel: Parcel, state: str) -> dict[str, str]:
-    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes.
-
-    ManageIQ and others recognise a private image by the MicrosoftAzureCompute_ keys (azure-armrest).
-    """
-    data = {**parcel.tags, _STATE: state, _DIGEST: parcel.sha256}
+    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes."""
+    data = {**parcel.tags, STATE: state, _DIGEST: parcel.sha256}
     data |= {"hallmark_recipe": parcel.recipe, "hallmark_version": parcel.version}
     if state == COMPLETE:
-        data |= {
-            "MicrosoftAzureCompute_OSState": "Generalized",
-            "MicrosoftAzureCompute_OSType": "Linux",
-            "MicrosoftAzureCompute_ImageType": "OSDisk",
-        }
+        data |= CONSUMER_KEYS
     return data
 
 

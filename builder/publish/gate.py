@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from builder.errors import HallmarkError
@@ -107,10 +108,9 @@ def must_satisfy(proof: Certificate, policies: tuple[str, ...], *, where: Path) 
 
     :raises HallmarkError: a policy is missing, was tightened since, or doesn't exist.
     """
-    known = catalogue.load()
     certified = {item.name: item.version for item in proof.predicate.policies}
     for name in policies:
-        version = policy.load(name, catalogue=known).version
+        version = _in_force(name)
         if certified.get(name, 0) < version:
             found = f"version {certified[name]} of it" if name in certified else "not at all"
             raise HallmarkError(
@@ -119,6 +119,12 @@ def must_satisfy(proof: Certificate, policies: tuple[str, ...], *, where: Path) 
                 why=f"it was judged by {found}: what the policy asks for today was never looked at",
                 hint="certify the image again: hallmark certify RECIPE",
             )
+
+
+@cache
+def _in_force(name: str) -> int:
+    """The version of a policy that images are judged by today."""
+    return policy.load(name, catalogue=catalogue.load()).version
 
 
 def _must_be_of(plan: Plan, proof: Certificate, image: Path) -> None:

@@ -10,16 +10,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from azure.storage.blob import BlobServiceClient
 from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import azurite, blob, share, tags
+from builder.publish import blob, share, tags
 from builder.publish.destination import (
     DEFAULT,
-    AzureDestination,
-    AzuriteDestination,
     Destination,
     FileDestination,
     blob_name,
@@ -33,12 +30,14 @@ from builder.publish.release import (
     Location,
     Readback,
     Release,
+    State,
     Transition,
     Upload,
     now_utc,
     whoami,
 )
-from builder.publish.storage import connect_azure, connect_azurite, open_container
+from builder.publish.service import public_url, service_of
+from builder.publish.storage import open_container
 from builder.publish.upload import Transfer
 from builder.recipe.model import Plan
 from builder.workspace import Artefacts, Workspace, digest_file
@@ -90,8 +89,9 @@ def publish(
         if previous is not None:
             _must_not_be_withdrawn(previous, artefacts.release)
         before = previous.location(str(place)) if previous else None
+        state = previous.state if previous else "staged"
         began = time.monotonic()
-        where = _deliver(place, name, certified, plan, artefacts, workspace, before, readback)
+        where = _deliver(place, name, certified, plan, artefacts, workspace, before, state, readback)
         certified.must_be_unchanged()
         seconds = round(time.monotonic() - began, 3)
         location = _location(place, name, where, seconds=seconds, now=now, before=before, readback=readback)
@@ -113,12 +113,13 @@ def _deliver(
     artefacts: Artefacts,
     workspace: Workspace,
     before: Location | None,
+    state: State,
     readback: Readback,
 ) -> _Where:
     if isinstance(place, FileDestination):
         target = place.path / name
         return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
-    with _service(place, workspace) as service:
+    with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
         parcel = blob.Parcel(
             image=certified.image,
@@ -128,7 +129,7 @@ def _deliver(
             tags={
                 "hallmark_visibility": plan.visibility,
                 "hallmark_licence": plan.licence,
-                **tags.of(plan, expires=certified.certificate.expires),
+                **tags.of(plan, state=state, expires=certified.certificate.expires),
             },
             sender=f"{_machine()} {artefacts.root.resolve()}",
             must_be_unchanged=certified.must_be_unchanged,
@@ -138,33 +139,7 @@ def _deliver(
         known = before.etag if before is not None and seen else None
         sampled = readback == "sampled"
         done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known, sampled=sampled)
-        return _public_url(place, name), done.etag, done.moved
-
-
-@contextmanager
-def _service(
-    place: AzureDestination | AzuriteDestination, workspace: Workspace
-) -> Iterator[BlobServiceClient]:
-    """A client of the destination's blob service; the local one runs as long as the block."""
-    if isinstance(place, AzureDestination):
-        with connect_azure(place) as service:
-            yield service
-        return
-    directory = workspace.build / "azurite"
-    with (
-        azurite.serve(location=directory, cache=workspace.cache, log_file=directory / "server.log") as server,
-        connect_azurite(server) as service,
-    ):
-        yield service
-
-
-def _public_url(place: AzureDestination | AzuriteDestination, name: str) -> str:
-    """The address to write down. Azurite's port differs from run to run: the one that a person starts has
-    this.
-    """
-    if isinstance(place, AzuriteDestination):
-        return f"http://127.0.0.1:{azurite.STANDARD_PORT}/{azurite.ACCOUNT}/{place.container}/{name}"
-    return f"https://{place.host}/{place.container}/{name}"
+        return public_url(place, name), done.etag, done.moved
 
 
 def _location(

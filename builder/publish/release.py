@@ -112,7 +112,9 @@ class Upload(_Frozen):
 
 
 class Location(_Frozen):
-    """Where the bytes are. ``etag`` identifies the verified state of a blob."""
+    """Where the bytes are; ``deleted`` says since when not any more. ``etag`` identifies the verified state
+    of a blob.
+    """
 
     destination: str
     url: str
@@ -121,15 +123,20 @@ class Location(_Frozen):
     etag: str | None = None
     published: datetime
     upload: Upload
+    deleted: datetime | None = None
 
 
 class Transition(_Frozen):
-    """A change of state: into which, when, by whom, for what reason."""
+    """A change of state: into which, when, by whom, for what reason.
+
+    ``rollback`` is the version that the channel went back to, when that is what the change was part of.
+    """
 
     state: State
     when: datetime
     who: str
     why: str
+    rollback: str | None = None
 
 
 class Release(_Frozen):
@@ -162,6 +169,11 @@ class Release(_Frozen):
     def published(self) -> datetime:
         """When the release was staged."""
         return self.history[0].when
+
+    @property
+    def was_released(self) -> bool:
+        """Whether consumers were ever meant to take it."""
+        return any(change.state == "released" for change in self.history)
 
     def location(self, destination: str) -> Location | None:
         """Where the release is at one destination; None if it was never published there."""

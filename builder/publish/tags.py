@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
+from builder.publish.release import State
 from builder.recipe.model import Plan
 
 __all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "expiry", "of"]
@@ -20,14 +21,15 @@ CHANNEL = "hallmark_channel"
 EXPIRES = "hallmark_expires"
 
 
-def of(plan: Plan, *, expires: datetime) -> dict[str, str]:
-    """The tags of something that is staged until the certificate expires: later it can't be released."""
+def of(plan: Plan, *, state: State, expires: datetime) -> dict[str, str]:
+    """The tags of a release; what is staged expires with its certificate: later it can't be released."""
+    until = {EXPIRES: f"{expires:%Y-%m-%d}"} if state == "staged" else {}
     return {
         RECIPE: plan.recipe,
         VERSION: plan.version,
         BUILD: plan.digest()[:16],
-        CHANNEL: "staged",
-        EXPIRES: f"{expires:%Y-%m-%d}",
+        CHANNEL: state,
+        **until,
     }
 
 

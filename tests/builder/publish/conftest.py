@@ -65,9 +65,4 @@ def space(workspace: Workspace, tmp_path: Path) -> Workspace:
 @pytest.fixture
 def built(space: Workspace, sample_plan: Plan, pair: keys.KeyPair) -> Artefacts:
     """What building and certifying leave: an image, its plan, its certificate."""
-    artefacts = space.artefacts(sample_plan.recipe, sample_plan.version)
-    artefacts.root.mkdir(parents=True)
-    publish_support.make_vhd(artefacts.image)
-    artefacts.plan.write_text(sample_plan.to_json())
-    artefacts.certificate.write_text(publish_support.certify(artefacts.image, sample_plan, pair))
-    return artefacts
+    return publish_support.build(space, sample_plan, pair)

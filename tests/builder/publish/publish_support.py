@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from builder.disk import gpt
 from builder.disk.layout import BIOS_BOOT, LINUX, Layout, Partition
 from builder.image.vhd import write_footer
 from builder.recipe import Plan
+from builder.workspace import Artefacts, Workspace
 from certification import catalogue, keys, policy
 from certification.certificate import issue
 from certification.judge import Judgement, Run, Verdict
@@ -52,8 +55,12 @@ def _layout(mib: int) -> Layout:
 
 def policies(plan: Plan) -> tuple[Policy, ...]:
     """The policies that the plan asks for, as they are in force."""
-    known = catalogue.load()
-    return tuple(policy.load(name, catalogue=known) for name in plan.certification.policies)
+    return tuple(_policy(name) for name in plan.certification.policies)
+
+
+@cache
+def _policy(name: str) -> Policy:
+    return policy.load(name, catalogue=catalogue.load())
 
 
 def verdict(name: str, kind: str = "pass") -> Verdict:
@@ -105,3 +112,13 @@ def certify(
         plan_digest=plan.digest(),
         signer=pair,
     )
+
+
+def build(space: Workspace, plan: Plan, pair: keys.KeyPair, *, seed: int = 1, **options: Any) -> Artefacts:
+    """What building and certifying leave: an image, its plan, its certificate."""
+    artefacts = space.artefacts(plan.recipe, plan.version)
+    artefacts.root.mkdir(parents=True)
+    make_vhd(artefacts.image, seed=seed)
+    artefacts.plan.write_text(plan.to_json())
+    artefacts.certificate.write_text(certify(artefacts.image, plan, pair, **options))
+    return artefacts
