@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from rich.markup import escape
@@ -177,6 +178,23 @@ def _state(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
+def _gallery(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import offer
+
+    offer(
+        workspace,
+        Path(options.recipe).stem,
+        version=options.version,
+        gallery=options.gallery,
+        regions=options.region,
+        publisher=options.publisher,
+        end_of_life=options.end_of_life,
+        storage_account=options.storage_account,
+        managed_image=options.managed_image,
+    )
+    return 0
+
+
 def _rollback(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.release import rollback
 
@@ -311,6 +329,24 @@ def parser() -> argparse.ArgumentParser:
                 default="full",
                 help="compare every byte with the file (default), or a sample of it",
             )
+    sub = verb("gallery", _gallery, "offer a release that is in Azure in a Compute Gallery")
+    recipe(sub)
+    sub.add_argument("--gallery", required=True, metavar="SUBSCRIPTION/GROUP/NAME")
+    sub.add_argument("--publisher", required=True, help="who offers it: the publisher of new definitions")
+    sub.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        metavar="NAME[=REPLICAS]",
+        help="replicate to this region; may be given often (default: the gallery's own)",
+    )
+    sub.add_argument("--end-of-life", type=date.fromisoformat, metavar="YYYY-MM-DD")
+    sub.add_argument(
+        "--storage-account", metavar="ID", help="its resource id, if it is in another resource group"
+    )
+    sub.add_argument(
+        "--managed-image", action="store_true", help="make managed images too, for ManageIQ and others"
+    )
     for name, state, text in (
         ("promote", "released", "release a published image to its consumers: its certificate must be valid"),
         ("deprecate", "deprecated", "advise against a release for new machines"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ from certification import certificate, keys
 if TYPE_CHECKING:
     from builder.publish.release import Readback, State
 
-__all__ = ["catalog_stage", "change_state", "publish_stage", "release", "rollback", "verify"]
+__all__ = ["catalog_stage", "change_state", "offer", "publish_stage", "release", "rollback", "verify"]
 
 
 def publish_stage(
@@ -87,6 +88,45 @@ def rollback(workspace: Workspace, channel: str, *, to: str | None, why: str, wh
         target, _ = states.rollback(workspace, channel, to=to, actor=actor)
     catalog_stage(workspace)
     log.info(f"{channel}: current is {target.version}")
+
+
+def offer(
+    workspace: Workspace,
+    recipe: str,
+    *,
+    version: str | None,
+    gallery: str,
+    regions: Sequence[str],
+    publisher: str,
+    end_of_life: date | None,
+    storage_account: str | None,
+    managed_image: bool,
+) -> None:
+    """Offer a release in a Compute Gallery.
+
+    :raises HallmarkError: see ``builder.gallery.publish``.
+    """
+    from builder.gallery import Offer, arm, parse_gallery, parse_region
+    from builder.gallery import publish as publish_to_gallery
+    from builder.publish.records import one
+
+    wanted = Offer(
+        gallery=parse_gallery(gallery),
+        regions=tuple(parse_region(text) for text in regions),
+        publisher=publisher,
+        end_of_life=end_of_life,
+        storage_account=storage_account,
+        managed_image=managed_image,
+    )
+    artefacts, _ = one(workspace, recipe, version)
+    with (
+        workspace.lock(recipe),
+        log.step(f"offer in {wanted.gallery}"),
+        arm.connect(wanted.gallery.subscription) as client,
+    ):
+        key = keys.ensure(key_directory()).public
+        publish_to_gallery(client, artefacts, wanted, public_key=key, now=datetime.now(UTC))
+    catalog_stage(workspace)
 
 
 def catalog_stage(workspace: Workspace) -> tuple[StageReport, Path]:

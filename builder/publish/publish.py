@@ -208,6 +208,7 @@ def _record(
         ),
         certificate=CertificateSummary.of(certified.certificate, sha256=digest_file(artefacts.certificate)),
         locations=(*others, location),
+        galleries=previous.galleries if previous else (),
         history=previous.history if previous else (staged,),
     )
 

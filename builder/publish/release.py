@@ -18,6 +18,7 @@ from certification.certificate import Certificate
 
 __all__ = [
     "CertificateSummary",
+    "GalleryVersion",
     "ImageFile",
     "Location",
     "Readback",
@@ -126,6 +127,21 @@ class Location(_Frozen):
     deleted: datetime | None = None
 
 
+class GalleryVersion(_Frozen):
+    """A version of a definition in a Compute Gallery. ``id`` is its resource id; ``gallery`` is
+    SUBSCRIPTION/GROUP/NAME; ``features`` are what the definition promises, as the certificate proved it.
+    """
+
+    id: str
+    gallery: str
+    definition: str
+    generation: Generation
+    regions: tuple[str, ...]
+    features: dict[str, str]
+    end_of_life: date | None = None
+    managed_image: str | None = None
+
+
 class Transition(_Frozen):
     """A change of state: into which, when, by whom, for what reason.
 
@@ -158,6 +174,7 @@ class Release(_Frozen):
     image: ImageFile
     certificate: CertificateSummary
     locations: tuple[Location, ...] = Field(min_length=1)
+    galleries: tuple[GalleryVersion, ...] = ()
     history: tuple[Transition, ...] = Field(min_length=1)
 
     @property

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import gate, licence
+from builder.publish import gate, licence, tags
 from builder.publish.destination import FileDestination, parse
 from builder.publish.mark import mark
 from builder.publish.records import of_recipe, one
-from builder.publish.release import Location, Release, State, Transition, now_utc, whoami
+from builder.publish.release import GalleryVersion, Location, Release, State, Transition, now_utc, whoami
 from builder.publish.service import service_of
 from builder.versions import parse as parse_version
 from builder.workspace import Artefacts, Workspace
@@ -149,6 +149,8 @@ def _change(
     locations = tuple(
         _mark(workspace, artefacts, release, place, state, until) for place in release.locations
     )
+    for offered in release.galleries:
+        _mark_in_gallery(offered, release, state, until)
     after = release.model_copy(update={"locations": locations})
     if moves:
         made = Transition(state=state, when=actor.now, who=actor.who, why=actor.why, rollback=rollback_to)
@@ -197,3 +199,21 @@ def _mark(
         blob = service.get_blob_client(where.container, place.blob)
         etag = mark(blob, release, state, etag=place.etag, expires=expires, image=artefacts.image)
     return place if etag == place.etag else place.model_copy(update={"etag": etag})
+
+
+def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:
+    """Only what is released may be a gallery's latest version."""
+    # Not at the top: most publishing never talks to Azure Resource Manager, and its library is slow to load.
+    from builder.gallery import exclude, parse_gallery
+    from builder.gallery.arm import connect
+
+    address = parse_gallery(offered.gallery)
+    with connect(address.subscription) as client:
+        exclude(
+            client,
+            address,
+            offered.definition,
+            release.version,
+            excluded=state != "released",
+            tags={tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None},
+        )
