@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 from azure.storage.blob import BlobClient
 
@@ -37,7 +38,10 @@ class Fault:
 
 
 class Proxy(ThreadingHTTPServer):
-    """``backend`` is the service's port; ``fault`` what to break; ``requests`` counts what came."""
+    """``backend`` is the service's port; ``fault`` what to break; ``requests`` counts what came.
+
+    With ``copies`` it does what the service behind it can't: Put Page From URL; ``copied`` counts the bytes.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -48,6 +52,8 @@ class Proxy(ThreadingHTTPServer):
         self.fault: Fault | None = None
         self.requests = 0
         self.struck = 0
+        self.copies = False
+        self.copied = 0
         self._lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -97,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._break()
         if kind == "cut":
             return self._cut(body)
+        if self.server.copies and "x-ms-copy-source" in self.headers:
+            return self._copy()
         if kind == "flipped":
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 0x40]) + body[middle + 1 :]
@@ -139,14 +147,50 @@ class _Handler(BaseHTTPRequestHandler):
             _abort(backend)
         self._break()
 
-    def _rot(self, body: bytes) -> None:
-        """What the service stored is not what it was sent: its disk lies."""
+    def _copy(self) -> None:
+        """Put Page From URL, with the rules of the REST reference; the service behind does the writing."""
+        asked = {name.lower(): value for name, value in self.headers.items()}
+        start, length = _range(asked.get("x-ms-range") or asked.get("range", ""))
+        source_start, source_length = _range(asked.get("x-ms-source-range", ""))
+        if asked.get("content-length") != "0" or asked.get("x-ms-page-write") != "update":
+            return self._answer(400, "InvalidHeaderValue", {})
+        if length != source_length or length > 4 << 20 or start % 512 or length % 512 or source_start % 512:
+            return self._answer(400, "InvalidPageRange", {})
+        if "sharedkey" not in asked.get("authorization", "").lower():
+            return self._answer(403, "AuthenticationFailed", {})
+        parts = urlsplit(asked["x-ms-copy-source"])
+        reader = http.client.HTTPConnection("127.0.0.1", self.server.backend, timeout=60)
+        bytes_wanted = f"bytes={source_start}-{source_start + length - 1}"
+        conditions = {"If-Match": asked["x-ms-source-if-match"]} if "x-ms-source-if-match" in asked else {}
+        version = {"x-ms-version": API_VERSION, "x-ms-range": bytes_wanted}
+        reader.request("GET", f"{parts.path}?{parts.query}", headers=version | conditions)
+        answer = reader.getresponse()
+        data = answer.read()
+        reader.close()
+        if answer.status not in (200, 206):
+            failed = {412: "SourceConditionNotMet", 404: "CannotVerifyCopySource"}
+            return self._answer(answer.status, failed.get(answer.status, "CannotVerifyCopySource"), {})
+        with self._blob() as blob:
+            blob.upload_page(data, offset=start, length=length, lease=asked.get("x-ms-lease-id"))
+            etag = str(blob.get_blob_properties().etag)
+        self.server.copied += length
+        self.send_response(201)
+        self.send_header("ETag", etag)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
+
+    def _blob(self) -> BlobClient:
         place = self.path.partition("?")[0]
-        with BlobClient.from_blob_url(
+        return BlobClient.from_blob_url(
             f"http://127.0.0.1:{self.server.backend}{place}",
             credential={"account_name": ACCOUNT, "account_key": KEY},
             api_version=API_VERSION,
-        ) as blob:
+        )
+
+    def _rot(self, body: bytes) -> None:
+        """What the service stored is not what it was sent: its disk lies."""
+        with self._blob() as blob:
             start = int(self.headers["x-ms-range"].removeprefix("bytes=").partition("-")[0])
             page = bytes([body[0] ^ 1]) + body[1:512]
             blob.upload_page(page, offset=start, length=512, lease=self.headers["x-ms-lease-id"])
@@ -166,6 +210,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Offset and length of ``bytes=0-511``."""
+    first, _, last = text.removeprefix("bytes=").partition("-")
+    return int(first), int(last) - int(first) + 1
 
 
 def _abort(connection: socket.socket) -> None:

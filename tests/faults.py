@@ -37,7 +37,8 @@ from builder.image.sparse import extents
 from builder.image.vhd import write_footer
 from builder.publish import azurite
 from builder.publish.blob import Delivered
-from builder.publish.upload import covered, size_of, subtract
+from builder.publish.ranges import size_of, subtract
+from builder.publish.upload import covered
 from builder.workspace import Workspace
 from tests.fault_client import NAME, connect, quietly, upload
 from tests.fault_proxy import Fault, Proxy, proxy

@@ -29,8 +29,10 @@ from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, Blob
 from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
+from builder.publish import delta
+from builder.publish.ranges import Ranges, size_of
 from builder.publish.storage import explained
-from builder.publish.upload import Mismatch, Ranges, Transfer, send, size_of, verify
+from builder.publish.upload import Mismatch, Transfer, send, verify
 
 __all__ = ["COMPLETE", "CONSUMER_KEYS", "INCOMPLETE", "STATE", "Delivered", "Parcel", "deliver"]
 
@@ -75,13 +77,19 @@ class Delivered:
 
 
 def deliver(
-    blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None, sampled: bool = False
+    blob: BlobClient,
+    parcel: Parcel,
+    *,
+    known_etag: str | None = None,
+    sampled: bool = False,
+    base: delta.Base | None = None,
 ) -> Delivered:
     """Upload, verify and complete one blob; or go on with what a killed run left; or see that all is done.
 
     :param known_etag: the etag of the last verified state. If the blob still has it, nothing has touched a
         byte since, and it isn't read again.
     :param sampled: read only a part of the blob back (see ``verify``).
+    :param base: an earlier release, from which the service may copy what is the same.
     :raises HallmarkError: the name is taken by something else, another client is uploading, the service is
         not reachable, or the blob's bytes differ from the file's.
     """
@@ -103,8 +111,10 @@ def deliver(
         etag = _prepare(blob, found, parcel, lease_id, where)
         with _leased(blob, lease_id, where, etag) as lease:
             with log.step("send the data") as step:
-                moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check)
+                moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check, base=base)
                 step.note = f"{moved.sent / (1 << 20):,.0f} MiB in {moved.requests} requests"
+                if moved.copied:
+                    step.note += f", {moved.copied / (1 << 20):,.0f} MiB saved: copied by the service"
             with log.step("read the blob back"):
                 etag = _verified(blob, parcel.image, data, lease, where, sampled=sampled)
             parcel.must_be_unchanged()

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from azure.storage.blob import ContainerClient
 from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import blob, share, tags
+from builder.publish import blob, delta, share, tags
 from builder.publish.destination import (
     DEFAULT,
     Destination,
@@ -24,6 +25,7 @@ from builder.publish.destination import (
 )
 from builder.publish.gate import Certified, check
 from builder.publish.licence import guard
+from builder.publish.records import records
 from builder.publish.release import (
     CertificateSummary,
     ImageFile,
@@ -138,8 +140,32 @@ def _deliver(
         seen = before is not None and (before.upload.readback == "full" or readback == "sampled")
         known = before.etag if before is not None and seen else None
         sampled = readback == "sampled"
-        done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known, sampled=sampled)
+        done = blob.deliver(
+            container.get_blob_client(name),
+            parcel,
+            known_etag=known,
+            sampled=sampled,
+            base=_base(container, plan, str(place), workspace),
+        )
         return public_url(place, name), done.etag, done.moved
+
+
+def _base(
+    container: ContainerClient, plan: Plan, destination: str, workspace: Workspace
+) -> delta.Base | None:
+    """The newest other release of the recipe at this destination whose image is still here."""
+    try:
+        found = records(workspace)
+    except HallmarkError as error:
+        log.debug(f"no earlier release to copy from: {error.what}")
+        return None
+    for artefacts, release in found:
+        place = release.location(destination)
+        if release.recipe != plan.recipe or release.version == plan.version or place is None:
+            continue
+        if place.blob and place.etag and place.deleted is None and artefacts.image.is_file():
+            return delta.Base(container.get_blob_client(place.blob), artefacts.image, place.etag)
+    return None
 
 
 def _location(
@@ -153,7 +179,7 @@ def _location(
     readback: Readback,
 ) -> Location:
     url, etag, moved = where
-    if before is not None and (before.etag, before.url) == (etag, url) and not moved.sent:
+    if before is not None and (before.etag, before.url) == (etag, url) and not (moved.sent or moved.copied):
         if before.upload.readback == "full" or readback == "sampled":
             return before
         return before.model_copy(update={"upload": before.upload.model_copy(update={"readback": readback})})
@@ -164,7 +190,7 @@ def _location(
         container=None if isinstance(place, FileDestination) else place.container,
         blob=name if blobs else None,
         etag=etag,
-        published=before.published if before is not None and not moved.sent else now,
+        published=before.published if before is not None and not (moved.sent or moved.copied) else now,
         upload=Upload(
             sent=moved.sent,
             present=moved.present,
@@ -172,6 +198,7 @@ def _location(
             requests=moved.requests,
             seconds=seconds,
             readback=readback,
+            copied=moved.copied,
         ),
     )
 

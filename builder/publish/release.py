@@ -101,7 +101,7 @@ class CertificateSummary(_Frozen):
 
 class Upload(_Frozen):
     """What the last upload cost: bytes ``sent``, already ``present`` at the destination, ``skipped`` as
-    zero; and how much was read back.
+    zero, ``copied`` by the service from an earlier release; and how much was read back.
     """
 
     sent: int
@@ -110,6 +110,7 @@ class Upload(_Frozen):
     requests: int
     seconds: float
     readback: Readback = "full"
+    copied: int = 0
 
 
 class Location(_Frozen):

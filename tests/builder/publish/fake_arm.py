@@ -1,9 +1,10 @@
 """A stand-in for Azure Resource Manager's compute service, at the level of HTTP.
 
 It keeps state, refuses what the documented service refuses (REST reference: Galleries, Gallery Images,
-Gallery Image Versions, Images; "Track asynchronous Azure operations"), and takes its time: a version
-is replicated a little further each time somebody asks. That it behaves like the real service is our reading of
-the documents; nothing here was compared with Azure. It speaks TLS, because the library gives its token to nobody else.
+Gallery Image Versions, Images; "Track asynchronous Azure operations"), and takes its time: a version is
+replicated a little further each time somebody asks. That it behaves like the real service is our reading of
+the documents; nothing here was compared with Azure. It speaks TLS, because the library gives its token to
+nobody else.
 """
 
 from __future__ import annotations
