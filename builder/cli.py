@@ -195,6 +195,21 @@ def _gallery(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
+def _gc(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import clear
+
+    found = clear(workspace, destination=options.destination, gallery=options.gallery, apply=options.apply)
+    table = Table("what", "where", "why", "MiB", box=None, padding=(0, 2))
+    for item in found:
+        log.event("litter", what=item.what, where=item.where, why=item.why, size=item.size)
+        table.add_row(item.what, item.where, item.why, f"{item.size / (1 << 20):,.0f}")
+    if found:
+        log.console.print(table)
+    word = "deleted" if options.apply else "may be deleted: run it again with --apply"
+    log.info(f"{len(found)} {word}" if found else "nothing is to be cleared away")
+    return 0
+
+
 def _rollback(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.release import rollback
 
@@ -360,6 +375,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("channel", help="the recipe's name")
     sub.add_argument("--to", metavar="X.Y.Z", help="the version to go back to")
     reason(sub)
+    sub = verb("gc", _gc, "show what may be cleared away at a destination; delete it with --apply")
+    sub.add_argument("--destination", metavar="URL", help="azurite (default) or azure://ACCOUNT/CONTAINER")
+    sub.add_argument("--gallery", metavar="SUBSCRIPTION/GROUP/NAME", help="look into this gallery too")
+    sub.add_argument("--apply", action="store_true", help="delete it")
     verb("catalog", _catalog, "write the catalog of every release")
     sub = verb(
         "verify", _verify, "check an image against its certificate: offline, with the public key alone"

@@ -18,9 +18,19 @@ from builder.workspace import Artefacts, Workspace
 from certification import certificate, keys
 
 if TYPE_CHECKING:
+    from builder.publish.clear import Litter
     from builder.publish.release import Readback, State
 
-__all__ = ["catalog_stage", "change_state", "offer", "publish_stage", "release", "rollback", "verify"]
+__all__ = [
+    "catalog_stage",
+    "change_state",
+    "clear",
+    "offer",
+    "publish_stage",
+    "release",
+    "rollback",
+    "verify",
+]
 
 
 def publish_stage(
@@ -127,6 +137,29 @@ def offer(
         key = keys.ensure(key_directory()).public
         publish_to_gallery(client, artefacts, wanted, public_key=key, now=datetime.now(UTC))
     catalog_stage(workspace)
+
+
+def clear(workspace: Workspace, *, destination: str | None, gallery: str | None, apply: bool) -> list[Litter]:
+    """What may be cleared away from a destination and a gallery; with ``apply`` it is.
+
+    :raises HallmarkError: see ``builder.publish.clear.clear`` and ``builder.gallery.clear``.
+    """
+    from builder.publish.clear import clear as clear_destination
+    from builder.publish.destination import DEFAULT, parse
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    with workspace.lock("gc"):
+        found = clear_destination(workspace, parse(destination or DEFAULT), apply=apply, now=now)
+        if gallery:
+            from builder.gallery import arm, parse_gallery
+            from builder.gallery import clear as clear_gallery
+
+            address = parse_gallery(gallery)
+            with arm.connect(address.subscription) as client:
+                found += clear_gallery(client, workspace, address, apply=apply, now=now)
+    if apply and found:
+        catalog_stage(workspace)
+    return found
 
 
 def catalog_stage(workspace: Workspace) -> tuple[StageReport, Path]:

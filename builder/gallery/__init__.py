@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.gallery.address import GalleryAddress, Region, parse_gallery, parse_region
+from builder.gallery.clear import clear
 from builder.gallery.proven import Proven, prove
 from builder.gallery.publish import Offer, publish
 from builder.gallery.version import exclude
@@ -12,6 +13,7 @@ __all__ = [
     "Offer",
     "Proven",
     "Region",
+    "clear",
     "exclude",
     "parse_gallery",
     "parse_region",

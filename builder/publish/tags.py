@@ -5,6 +5,7 @@ Blob metadata and resource tags have the same names and values. What lacks them 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 
 from builder.publish.release import State
@@ -33,7 +34,7 @@ def of(plan: Plan, *, state: State, expires: datetime) -> dict[str, str]:
     }
 
 
-def expiry(found: dict[str, str]) -> date | None:
+def expiry(found: Mapping[str, str]) -> date | None:
     """The day in the tags; None when there is none, or none that can be read."""
     try:
         return date.fromisoformat(found.get(EXPIRES, ""))

@@ -107,6 +107,13 @@ class FakeArm:
             parent = path[: -len("/".join(parts[depth:])) - 1].lower()
             if parent not in self.resources:
                 raise Refused(404, "ParentResourceNotFound", f"{parent} was not found")
+        if method == "GET" and len(parts) % 2:
+            inside = re.compile(re.escape(key) + "/[^/]+")
+            return (
+                200,
+                {},
+                {"value": [item for path, item in self.resources.items() if inside.fullmatch(path)]},
+            )
         if method == "GET":
             return 200, {}, self._read(key, kind, query)
         if method == "PUT":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_support import MIB, make_vhd
 
@@ -39,6 +39,7 @@ def images(tmp_path: Path) -> tuple[Path, Path]:
     return old, new
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 15), st.sampled_from([b"a", b"b", b"\0"])), max_size=12))
 def test_only_equal_bytes_are_called_unchanged(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, bytes]]

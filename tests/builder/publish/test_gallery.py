@@ -14,7 +14,7 @@ from fake_arm import TOKEN, FakeArm, serve
 from publish_support import NOW, build, verdict
 
 from builder.errors import HallmarkError
-from builder.gallery import GalleryAddress, Offer, Region, arm, parse_gallery, parse_region, publish
+from builder.gallery import GalleryAddress, Offer, Region, arm, clear, parse_gallery, parse_region, publish
 from builder.gallery.version import Watch
 from builder.publish import publish as publish_blob
 from builder.publish.release import Location, Release, Upload
@@ -386,6 +386,42 @@ def test_states_reach_the_gallery(
     fake.requests.clear()
     rollback(space, "sample-9", to=None, actor=act(4))
     assert fake.writes() == []
+
+
+def test_what_has_expired_is_cleared(
+    fake: FakeArm, client: ComputeManagementClient, make: Make, go: Go, space: Workspace, pair: keys.KeyPair
+) -> None:
+    """Shown first; never what is released, by its tags or by a record; never what has no tags."""
+    for seed, version in enumerate(("9.20261120.0", "9.20261121.0", "9.20261122.0"), start=1):
+        go(make(version=version, seed=seed), managed_image=True)
+    act = Actor.of(why="tested", public_key=pair.public, who="anna", now=NOW + timedelta(hours=1))
+    change(space, "sample-9", "released", version="9.20261121.0", actor=act)
+    kept = f"{GALLERY}/images/sample-9-gen1/versions/9.20261122.0".lower()
+    fake.resources[kept]["tags"] = {"owner": "bert"}  # somebody else's by now
+    before = set(fake.resources)
+
+    def run(days: int, *, apply: bool) -> list[str]:
+        now = NOW + timedelta(days=days)
+        found = clear(client, space, ADDRESS, apply=apply, now=now)
+        return sorted(item.where.rpartition("/")[2] for item in found)
+
+    assert run(89, apply=True) == [] and set(fake.resources) == before
+    shown = run(91, apply=False)
+    assert shown == [
+        "9.20261120.0",
+        "9.20261120.0",
+        "9.20261122.0",
+        "sample-9-9-20261120-0-gen1",
+        "sample-9-9-20261120-0-gen2",
+        "sample-9-9-20261122-0-gen1",
+        "sample-9-9-20261122-0-gen2",
+    ]
+    assert set(fake.resources) == before
+    assert run(91, apply=True) == shown
+    assert kept in fake.resources and len(fake.resources) == len(before) - len(shown)
+    (left,) = Release.read(space.artefacts("sample-9", "9.20261122.0").release).galleries
+    assert (left.generation, left.managed_image) == (1, None)
+    assert run(91, apply=True) == []
 
 
 @pytest.mark.parametrize(
