@@ -6,22 +6,18 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
 
-from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.compute import ComputeManagementClient
-from azure.mgmt.compute import models as arm
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.gallery import definition, version
+from builder.gallery import definition, managed, version
 from builder.gallery.address import GalleryAddress, Region
-from builder.gallery.arm import explained
-from builder.gallery.proven import GENERATION_NAMES, prove
+from builder.gallery.proven import prove
 from builder.gallery.version import Source, Watch
 from builder.publish import licence, tags
 from builder.publish.destination import AzureDestination, parse
 from builder.publish.gate import must_satisfy
 from builder.publish.release import GalleryVersion, Location, Release
-from builder.recipe.model import Generation
 from builder.workspace import Artefacts
 from certification.certificate import Certificate, read
 
@@ -93,7 +89,11 @@ def publish(
                 tags=marks,
                 watch=offer.watch,
             )
-            image = _managed_image(client, offer, release, generation, source, location, marks)
+            image = None
+            if offer.managed_image:
+                image = managed.ensure(
+                    client, offer.gallery.group, release, generation, source, location=location, tags=marks
+                )
         made = GalleryVersion(
             id=identifier,
             gallery=str(offer.gallery),
@@ -162,50 +162,6 @@ def _tags(release: Release, proof: Certificate) -> dict[str, str]:
         tags.CHANNEL: release.state,
     }
     return made | ({tags.EXPIRES: f"{proof.expires:%Y-%m-%d}"} if release.state == "staged" else {})
-
-
-def _managed_image(
-    client: ComputeManagementClient,
-    offer: Offer,
-    release: Release,
-    generation: Generation,
-    source: Source,
-    location: str,
-    marks: dict[str, str],
-) -> str | None:
-    """A managed image of the blob in the gallery's location; it can't be one for Trusted Launch."""
-    if not offer.managed_image:
-        return None
-    name = release.image.name.removesuffix(".vhd") + f"-gen{generation}"
-    where = f"{offer.gallery.group}/{name}"
-    with explained("make the managed image", where):
-        try:
-            found = client.images.get(offer.gallery.group, name)
-        except ResourceNotFoundError:
-            found = None
-        if found is not None:
-            if (found.tags or {}).get(version.DIGEST) != source.sha256:
-                raise HallmarkError("another managed image has this name", where=where, hint="delete it")
-            state = found.properties.provisioning_state if found.properties else None
-            if state == "Succeeded":
-                return str(found.id)
-        made = client.images.begin_create_or_update(
-            offer.gallery.group,
-            name,
-            arm.Image(
-                location=location,
-                tags={**marks, version.DIGEST: source.sha256},
-                properties=arm.ImageProperties(
-                    hyper_v_generation=GENERATION_NAMES[generation],
-                    storage_profile=arm.ImageStorageProfile(
-                        os_disk=arm.ImageOSDisk(
-                            os_type="Linux", os_state="Generalized", blob_uri=source.uri, caching="ReadOnly"
-                        )
-                    ),
-                ),
-            ),
-        ).result()
-        return str(made.id)
 
 
 def _recorded(release: Release, made: GalleryVersion, record: Path) -> Release:

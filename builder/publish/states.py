@@ -204,16 +204,13 @@ def _mark(
 def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:
     """Only what is released may be a gallery's latest version."""
     # Not at the top: most publishing never talks to Azure Resource Manager, and its library is slow to load.
-    from builder.gallery import exclude, parse_gallery
+    from builder.gallery import exclude, managed, parse_gallery
     from builder.gallery.arm import connect
 
     address = parse_gallery(offered.gallery)
     with connect(address.subscription) as client:
-        exclude(
-            client,
-            address,
-            offered.definition,
-            release.version,
-            excluded=state != "released",
-            tags={tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None},
-        )
+        marks = {tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None}
+        latest = state == "released"
+        exclude(client, address, offered.definition, release.version, excluded=not latest, tags=marks)
+        if offered.managed_image:
+            managed.mark(client, offered.managed_image, tags=marks)

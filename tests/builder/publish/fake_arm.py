@@ -120,6 +120,10 @@ class FakeArm:
             return self._put(path, kind, body or {})
         if method == "PATCH" and kind == ("galleries", "images", "versions"):
             return self._patch(key, body or {})
+        if method == "PATCH" and kind == ("images",):
+            check(body, {"tags": {"*": str}})
+            self._read(key, kind, query)["tags"] = (body or {}).get("tags", {})
+            return 200, {}, self.resources[key]
         if method == "DELETE":
             if self.resources.pop(key, None) is None:
                 return 204, {}, {}

@@ -366,7 +366,11 @@ def test_states_reach_the_gallery(
 ) -> None:
     """Only what is released may be the latest; a rollback turns both versions round."""
     for seed, version in enumerate(("9.20261121.0", "9.20261122.0"), start=1):
-        go(make(version=version, seed=seed))
+        go(make(version=version, seed=seed), managed_image=True)
+
+    def image_tags(version: str) -> dict[str, str]:
+        name = f"sample-9-{version.replace('.', '-')}-gen2"
+        return next(item["tags"] for path, item in fake.resources.items() if path.endswith(name))
 
     def excluded(version: str) -> tuple[object, str]:
         found = fake.resources[f"{GALLERY}/images/sample-9-gen2/versions/{version}".lower()]
@@ -380,9 +384,12 @@ def test_states_reach_the_gallery(
     for hours, version in enumerate(("9.20261121.0", "9.20261122.0")):
         change(space, "sample-9", "released", version=version, actor=act(hours))
         assert excluded(version) == (False, "released")
+        assert image_tags(version)["hallmark_channel"] == "released"
+        assert "hallmark_expires" not in image_tags(version)
     rollback(space, "sample-9", to=None, actor=act(3))
     assert excluded("9.20261121.0") == (False, "released")
     assert excluded("9.20261122.0") == (True, "withdrawn")
+    assert image_tags("9.20261122.0")["hallmark_expires"] == "2026-12-22"
     fake.requests.clear()
     rollback(space, "sample-9", to=None, actor=act(4))
     assert fake.writes() == []
