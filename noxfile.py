@@ -102,6 +102,12 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench", *session.posargs, external=True)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Break uploads at 200 points and prove that nothing wrong is left (--points N, --seed N, --only N)."""
+    session.run("python", "-m", "tests.faults", *session.posargs, external=True)
+
+
 @nox.session(name="docs-check")
 def docs_check(session: nox.Session) -> None:
     """Run the commands and check the links of the documents."""

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from rich.markup import escape
@@ -169,7 +170,66 @@ def _publish(options: argparse.Namespace, workspace: Workspace) -> int:
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     with workspace.lock(plan.recipe):
-        _table([publish_stage(workspace, artefacts, plan, destination=options.destination)])
+        _table(
+            [
+                publish_stage(
+                    workspace, artefacts, plan, destination=options.destination, readback=options.read_back
+                )
+            ]
+        )
+    return 0
+
+
+def _state(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import change_state
+
+    change_state(
+        workspace,
+        Path(options.recipe).stem,
+        options.state,
+        version=options.version,
+        why=options.why,
+        who=options.who,
+    )
+    return 0
+
+
+def _gallery(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import offer
+
+    offer(
+        workspace,
+        Path(options.recipe).stem,
+        version=options.version,
+        gallery=options.gallery,
+        regions=options.region,
+        publisher=options.publisher,
+        end_of_life=options.end_of_life,
+        storage_account=options.storage_account,
+        managed_image=options.managed_image,
+    )
+    return 0
+
+
+def _gc(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import clear
+
+    found = clear(workspace, destination=options.destination, gallery=options.gallery, apply=options.apply)
+    table = Table("what", "where", "why", "MiB", box=None, padding=(0, 2))
+    for item in found:
+        log.event("litter", what=item.what, where=item.where, why=item.why, size=item.size)
+        table.add_row(item.what, item.where, item.why, f"{item.size / (1 << 20):,.0f}")
+    if found:
+        log.console.print(table)
+    word = "deleted" if options.apply else "may be deleted: run it again with --apply"
+    log.info(f"{len(found)} {word}" if found else "nothing is to be cleared away")
+    return 0
+
+
+def _rollback(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import rollback
+
+    rollback(workspace, options.channel, to=options.to, why=options.why, who=options.who)
     return 0
 
 
@@ -254,6 +314,10 @@ def parser() -> argparse.ArgumentParser:
         )
         return sub
 
+    def reason(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--why", required=True, help="the reason: it is kept in the release record")
+        sub.add_argument("--who", help="who decided it (default: you)")
+
     verb("doctor", _doctor, "examine this host and explain each miss with its remedy")
     verb("sample-distribution", _sample_distribution, "make the sample distribution; print its path")
     for name, function, text in (
@@ -309,6 +373,48 @@ def parser() -> argparse.ArgumentParser:
             metavar="URL",
             help="azurite (default), azure://ACCOUNT/CONTAINER or file:///DIRECTORY",
         )
+        if name == "publish":
+            sub.add_argument(
+                "--read-back",
+                choices=("full", "sampled"),
+                default="full",
+                help="compare every byte with the file (default), or a sample of it",
+            )
+    sub = verb("gallery", _gallery, "offer a release that is in Azure in a Compute Gallery")
+    recipe(sub)
+    sub.add_argument("--gallery", required=True, metavar="SUBSCRIPTION/GROUP/NAME")
+    sub.add_argument("--publisher", required=True, help="who offers it: the publisher of new definitions")
+    sub.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        metavar="NAME[=REPLICAS]",
+        help="replicate to this region; may be given often (default: the gallery's own)",
+    )
+    sub.add_argument("--end-of-life", type=date.fromisoformat, metavar="YYYY-MM-DD")
+    sub.add_argument(
+        "--storage-account", metavar="ID", help="its resource id, if it is in another resource group"
+    )
+    sub.add_argument(
+        "--managed-image", action="store_true", help="make managed images too, for ManageIQ and others"
+    )
+    for name, state, text in (
+        ("promote", "released", "release a published image to its consumers: its certificate must be valid"),
+        ("deprecate", "deprecated", "advise against a release for new machines"),
+        ("withdraw", "withdrawn", "take a release back for good"),
+    ):
+        sub = verb(name, _state, text)
+        recipe(sub)
+        reason(sub)
+        sub.set_defaults(state=state)
+    sub = verb("rollback", _rollback, "go back to the release before the current one of a recipe")
+    sub.add_argument("channel", help="the recipe's name")
+    sub.add_argument("--to", metavar="X.Y.Z", help="the version to go back to")
+    reason(sub)
+    sub = verb("gc", _gc, "show what may be cleared away at a destination; delete it with --apply")
+    sub.add_argument("--destination", metavar="URL", help="azurite (default) or azure://ACCOUNT/CONTAINER")
+    sub.add_argument("--gallery", metavar="SUBSCRIPTION/GROUP/NAME", help="look into this gallery too")
+    sub.add_argument("--apply", action="store_true", help="delete it")
     verb("catalog", _catalog, "write the catalog of every release")
     sub = verb(
         "verify", _verify, "check an image against its certificate: offline, with the public key alone"

@@ -99,17 +99,26 @@ def result(text: object, *, kind: str, **fields: object) -> None:
         print(text)
 
 
-def progress(what: str, done: float, total: float, *, unit: str = "") -> None:
-    """How far the running step is; at most one line in 2 s (plain) or event a second (JSON)."""
+def progress(
+    what: str, done: float, total: float, *, unit: str = "", note: str = "", **fields: object
+) -> None:
+    """How far the running step is; at most one line in 2 s (plain) or event a second (JSON).
+
+    ``note`` ends the line for people; ``fields`` go into the event for programs.
+    """
     now = time.monotonic()
     if done < total and now - _state.last_progress < (1 if _state.mode == "json" else 2):
         return
     _state.last_progress = now
     if _state.mode == "json":
-        event("progress", what=what, done=done, total=total, unit=unit)
+        event("progress", what=what, done=done, total=total, unit=unit, **fields)
         return
     share = f"{100 * done / total:3.0f} %" if total else ""
-    _line("progress", f"{what} {share} ({done:,.0f} of {total:,.0f}{' ' + unit if unit else ''})")
+    _line(
+        "progress",
+        f"{what} {share} ({done:,.0f} of {total:,.0f}{' ' + unit if unit else ''})"
+        + (f", {note}" if note else ""),
+    )
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder import log
 from builder.certify import certify, key_directory
@@ -16,11 +17,29 @@ from builder.stages import StageReport
 from builder.workspace import Artefacts, Workspace
 from certification import certificate, keys
 
-__all__ = ["catalog_stage", "publish_stage", "release", "verify"]
+if TYPE_CHECKING:
+    from builder.publish.clear import Litter
+    from builder.publish.release import Readback, State
+
+__all__ = [
+    "catalog_stage",
+    "change_state",
+    "clear",
+    "offer",
+    "publish_stage",
+    "release",
+    "rollback",
+    "verify",
+]
 
 
 def publish_stage(
-    workspace: Workspace, artefacts: Artefacts, plan: Plan, *, destination: str | None
+    workspace: Workspace,
+    artefacts: Artefacts,
+    plan: Plan,
+    *,
+    destination: str | None,
+    readback: Readback = "full",
 ) -> StageReport:
     """Publish an image. The gate and the destination are asked every time: no local record can replace them.
 
@@ -42,6 +61,7 @@ def publish_stage(
             artefacts,
             plan=plan,
             destination=destination,
+            readback=readback,
             public_key=keys.ensure(key_directory()).public,
             workspace=workspace,
         )
@@ -49,6 +69,97 @@ def publish_stage(
         "up to date" if artefacts.release.read_bytes() == before else "done"
     )
     return StageReport("publish", state, time.monotonic() - began)
+
+
+def change_state(
+    workspace: Workspace, recipe: str, state: State, *, version: str | None, why: str, who: str | None = None
+) -> None:
+    """Promote, deprecate or withdraw a release, and tell it in the catalog.
+
+    :raises HallmarkError: see ``builder.publish.states.change``.
+    """
+    from builder.publish import states
+
+    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    with workspace.lock(recipe), log.step(f"{recipe} {version or ''}".strip() + f": {state}"):
+        states.change(workspace, recipe, state, version=version, actor=actor)
+    catalog_stage(workspace)
+
+
+def rollback(workspace: Workspace, channel: str, *, to: str | None, why: str, who: str | None = None) -> None:
+    """Take the current release of a channel back, and tell it in the catalog.
+
+    :raises HallmarkError: see ``builder.publish.states.rollback``.
+    """
+    from builder.publish import states
+
+    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    with workspace.lock(channel), log.step(f"roll {channel} back"):
+        target, _ = states.rollback(workspace, channel, to=to, actor=actor)
+    catalog_stage(workspace)
+    log.info(f"{channel}: current is {target.version}")
+
+
+def offer(
+    workspace: Workspace,
+    recipe: str,
+    *,
+    version: str | None,
+    gallery: str,
+    regions: Sequence[str],
+    publisher: str,
+    end_of_life: date | None,
+    storage_account: str | None,
+    managed_image: bool,
+) -> None:
+    """Offer a release in a Compute Gallery.
+
+    :raises HallmarkError: see ``builder.gallery.publish``.
+    """
+    from builder.gallery import Offer, arm, parse_gallery, parse_region
+    from builder.gallery import publish as publish_to_gallery
+    from builder.publish.records import one
+
+    wanted = Offer(
+        gallery=parse_gallery(gallery),
+        regions=tuple(parse_region(text) for text in regions),
+        publisher=publisher,
+        end_of_life=end_of_life,
+        storage_account=storage_account,
+        managed_image=managed_image,
+    )
+    artefacts, _ = one(workspace, recipe, version)
+    with (
+        workspace.lock(recipe),
+        log.step(f"offer in {wanted.gallery}"),
+        arm.connect(wanted.gallery.subscription) as client,
+    ):
+        key = keys.ensure(key_directory()).public
+        publish_to_gallery(client, artefacts, wanted, public_key=key, now=datetime.now(UTC))
+    catalog_stage(workspace)
+
+
+def clear(workspace: Workspace, *, destination: str | None, gallery: str | None, apply: bool) -> list[Litter]:
+    """What may be cleared away from a destination and a gallery; with ``apply`` it is.
+
+    :raises HallmarkError: see ``builder.publish.clear.clear`` and ``builder.gallery.clear``.
+    """
+    from builder.publish.clear import clear as clear_destination
+    from builder.publish.destination import DEFAULT, parse
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    with workspace.lock("gc"):
+        found = clear_destination(workspace, parse(destination or DEFAULT), apply=apply, now=now)
+        if gallery:
+            from builder.gallery import arm, parse_gallery
+            from builder.gallery import clear as clear_gallery
+
+            address = parse_gallery(gallery)
+            with arm.connect(address.subscription) as client:
+                found += clear_gallery(client, workspace, address, apply=apply, now=now)
+    if apply and found:
+        catalog_stage(workspace)
+    return found
 
 
 def catalog_stage(workspace: Workspace) -> tuple[StageReport, Path]:

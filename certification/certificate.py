@@ -26,7 +26,16 @@ from certification.judge import Judgement, expiry
 from certification.keys import KeyPair, load_public
 from certification.views.base import identity
 
-__all__ = ["PAYLOAD_TYPE", "PREDICATE_TYPE", "STATEMENT_TYPE", "VALID_DAYS", "Certificate", "issue", "verify"]
+__all__ = [
+    "PAYLOAD_TYPE",
+    "PREDICATE_TYPE",
+    "STATEMENT_TYPE",
+    "VALID_DAYS",
+    "Certificate",
+    "issue",
+    "read",
+    "verify",
+]
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://hallmark.invalid/certification/v1"
@@ -241,8 +250,28 @@ def verify(image: Path, certificate: Path, public_key: Path, *, now: datetime) -
 
     The cheap questions come first; the digest of the image last.
 
+    :raises HallmarkError: as ``read``; and: there is no such image, or the certificate is of another one.
+    """
+    proof = read(certificate, public_key, now=now)
+    found = digest_file(image) if image.is_file() else None
+    if found is None:
+        raise HallmarkError("there is no such image", where=image)
+    if found != proof.image_sha256:
+        raise HallmarkError(
+            "the certificate is for another image",
+            where=image,
+            details=[f"certified sha256 {proof.image_sha256}", f"this file's   {found}"],
+            why="the file was changed, cut off or damaged after certification, or the two were mixed up",
+            hint="copy the image again, or use the certificate that belongs to it",
+        )
+    return proof
+
+
+def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
+    """What a certificate says, if it is signed by this key and counts now; no image is looked at.
+
     :raises HallmarkError: with its own message for each: unreadable, not signed by this key, edited, not a
-        Hallmark certificate, not certified, not valid yet, expired, of another image.
+        Hallmark certificate, not certified, not valid yet, expired.
     """
     envelope = _envelope(certificate)
     key = load_public(public_key)
@@ -283,17 +312,6 @@ def verify(image: Path, certificate: Path, public_key: Path, *, now: datetime) -
             hint="certify the image again; it takes a new build if the reason is support",
         )
     expected = subject.digest.get("sha256", "")
-    found = digest_file(image) if image.is_file() else None
-    if found is None:
-        raise HallmarkError("there is no such image", where=image)
-    if found != expected:
-        raise HallmarkError(
-            "the certificate is for another image",
-            where=image,
-            details=[f"certified sha256 {expected}", f"this file's   {found}"],
-            why="the file was changed, cut off or damaged after certification, or the two were mixed up",
-            hint="copy the image again, or use the certificate that belongs to it",
-        )
     return Certificate(image_name=subject.name, image_sha256=expected, key_id=key.keyid, predicate=predicate)
 
 

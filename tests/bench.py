@@ -2,6 +2,7 @@
 
     ./ci/nox -s bench              a release from a warm package cache, again unchanged, one file changed
     ./ci/nox -s bench -- build     builds only: no machine is booted
+    ./ci/nox -s bench -- upload    one image uploaded in several ways (tests/bench_upload.py)
 
 Every figure is a whole process from start to end, all of them from this one run; read the ratios, not the
 seconds.
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from builder.run import die_with_parent
 from builder.workspace import PROJECT
+from tests import bench_upload
 
 __all__ = ["main"]
 
@@ -39,6 +41,8 @@ class Run:
 
 def main(words: list[str]) -> int:
     """Run the cases and print the table; the value is 1 when a case failed."""
+    if words[:1] == ["upload"]:
+        return bench_upload.main(words[1:])
     verb = words[0] if words else "release"
     space = Path(tempfile.mkdtemp(prefix="hallmark-bench-", dir="/var/tmp"))
     try:

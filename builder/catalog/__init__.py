@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.catalog.model import Catalog, Entry, Package
+from builder.catalog.model import Catalog, Channel, Entry, Package
 from builder.catalog.write import write
 
-__all__ = ["Catalog", "Entry", "Package", "write"]
+__all__ = ["Catalog", "Channel", "Entry", "Package", "write"]

@@ -16,13 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from builder.catalog.model import Catalog, Entry, Package
 from builder.errors import HallmarkError
+from builder.publish.records import records
 from builder.publish.release import Release
 from builder.recipe.support import SupportEnd, ends_of
 from builder.rootfs.manifest import Package as InstalledPackage
-from builder.versions import parse as parse_version
 from builder.workspace import Artefacts, Workspace, atomic_directory
 
-__all__ = ["collect", "write"]
+__all__ = ["write"]
 
 _TEMPLATES = Path(__file__).with_name("templates")
 #: What people choose an image by, in this order; each may be missing.
@@ -54,7 +54,7 @@ def write(workspace: Workspace, *, now: datetime | None = None) -> Path:
     :raises HallmarkError: a release record, or a file that belongs to one, can't be read.
     """
     now = (now or datetime.now(UTC)).replace(microsecond=0)
-    found = collect(workspace)
+    found = records(workspace)
     environment = _environment(now)
     with atomic_directory(workspace.catalog) as directory:
         entries = []
@@ -65,39 +65,12 @@ def write(workspace: Workspace, *, now: datetime | None = None) -> Path:
             page = directory / release.recipe / release.version / "index.html"
             text = environment.get_template("release.html.j2").render(entry=entry, packages=packages)
             page.write_text(text, encoding="utf-8")
-        catalog = Catalog(
-            updated=max((entry.release.history[-1].when for entry in entries), default=None),
-            releases=tuple(entries),
-        )
+        catalog = Catalog.of(tuple(entries))
         data = catalog.model_dump(mode="json")
         (directory / "catalog.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         page = directory / "index.html"
         page.write_text(environment.get_template("index.html.j2").render(catalog=catalog), encoding="utf-8")
     return workspace.catalog / "index.html"
-
-
-def collect(workspace: Workspace) -> list[tuple[Artefacts, Release]]:
-    """Every release record below the build directory: recipes by name, newest version first.
-
-    :raises HallmarkError: a record can't be read, or lies in another place than it says.
-    """
-    found = []
-    for path in sorted(workspace.build.glob("*/*/release.json")):
-        home = path.parent
-        if home.is_symlink() or home.parent.name.startswith(".") or home.parent == workspace.catalog:
-            continue  # `latest` is one of the others
-        release = Release.read(path)
-        if (release.recipe, release.version) != (home.parent.name, home.name):
-            raise HallmarkError(
-                f"this is the record of {release.recipe} {release.version}",
-                where=path,
-                why="the catalog would offer one release under another's name",
-                hint="delete the copied record and publish that version again",
-            )
-        found.append((Artefacts(home), release))
-    found.sort(key=lambda item: parse_version(item[1].version), reverse=True)
-    found.sort(key=lambda item: item[1].recipe)
-    return found
 
 
 def _entry(

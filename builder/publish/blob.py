@@ -17,20 +17,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobType, ContentSettings
 
 from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
+from builder.publish import delta
+from builder.publish.ranges import Ranges, size_of
 from builder.publish.storage import explained
-from builder.publish.upload import Mismatch, Ranges, Transfer, send, size_of, verify
+from builder.publish.upload import Mismatch, Transfer, send, verify
 
-__all__ = ["COMPLETE", "INCOMPLETE", "Delivered", "Parcel", "deliver"]
+__all__ = ["COMPLETE", "CONSUMER_KEYS", "INCOMPLETE", "STATE", "Delivered", "Parcel", "deliver"]
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
-_STATE = "hallmark_state"
+STATE = "hallmark_state"
+#: By these ManageIQ and others recognise a private image (azure-armrest).
+CONSUMER_KEYS = {
+    "MicrosoftAzureCompute_OSState": "Generalized",
+    "MicrosoftAzureCompute_OSType": "Linux",
+    "MicrosoftAzureCompute_ImageType": "OSDisk",
+}
 _DIGEST = "hallmark_sha256"
 #: Seconds; the longest finite lease that the service gives. A dead client blocks others no longer than this.
 LEASE_SECONDS = 60
@@ -62,11 +76,20 @@ class Delivered:
     moved: Transfer
 
 
-def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) -> Delivered:
+def deliver(
+    blob: BlobClient,
+    parcel: Parcel,
+    *,
+    known_etag: str | None = None,
+    sampled: bool = False,
+    base: delta.Base | None = None,
+) -> Delivered:
     """Upload, verify and complete one blob; or go on with what a killed run left; or see that all is done.
 
     :param known_etag: the etag of the last verified state. If the blob still has it, nothing has touched a
         byte since, and it isn't read again.
+    :param sampled: read only a part of the blob back (see ``verify``).
+    :param base: an earlier release, from which the service may copy what is the same.
     :raises HallmarkError: the name is taken by something else, another client is uploading, the service is
         not reachable, or the blob's bytes differ from the file's.
     """
@@ -77,31 +100,54 @@ def deliver(blob: BlobClient, parcel: Parcel, *, known_etag: str | None = None) 
         skipped = parcel.image.stat().st_size - size_of(data)
         if found is not None and _state(found) == COMPLETE:
             _must_be_same(found, parcel, where)
+            if found.lease.state == "leased":
+                _give_back(blob, _lease_id(parcel, where))
             if found.etag != known_etag:
                 with log.step("read the blob back"):
-                    _refuse(verify(blob, parcel.image, data, etag=str(found.etag)), where, complete=True)
+                    wrong = verify(blob, parcel.image, data, etag=str(found.etag), sampled=sampled)
+                    _refuse(wrong, where, complete=True)
             return Delivered(str(found.etag), int(found.size), Transfer(0, size_of(data), skipped, 0))
-        lease_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
+        lease_id = _lease_id(parcel, where)
         etag = _prepare(blob, found, parcel, lease_id, where)
         with _leased(blob, lease_id, where, etag) as lease:
             with log.step("send the data") as step:
-                moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check)
+                moved = send(blob, parcel.image, data, lease=lease_id, alive=lease.check, base=base)
                 step.note = f"{moved.sent / (1 << 20):,.0f} MiB in {moved.requests} requests"
+                if moved.copied:
+                    step.note += f", {moved.copied / (1 << 20):,.0f} MiB saved: copied by the service"
             with log.step("read the blob back"):
-                etag = _verified(blob, parcel.image, data, lease, where)
+                etag = _verified(blob, parcel.image, data, lease, where, sampled=sampled)
             parcel.must_be_unchanged()
             lease.check()
-            done = blob.set_blob_metadata(
-                _metadata(parcel, COMPLETE),
-                lease=lease_id,
-                etag=etag,
-                match_condition=MatchConditions.IfNotModified,
-            )
+            done = _complete(blob, parcel, lease, etag)
         final = blob.get_blob_properties()
-        if final.etag != done["etag"]:
+        if final.etag != done:
             # Releasing a lease does not change the etag; somebody else's write does.
             raise HallmarkError("the blob was changed right after its completion", where=where)
         return Delivered(str(final.etag), int(final.size), moved)
+
+
+def _complete(blob: BlobClient, parcel: Parcel, lease: _Lease, etag: str) -> str:
+    """Mark the blob as a release, if it still is what was verified; its new etag."""
+    try:
+        done = blob.set_blob_metadata(
+            _metadata(parcel, COMPLETE),
+            lease=lease.id,
+            etag=etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
+    except ResourceModifiedError:
+        # The answer to a first try was lost, and the second one met the result of the first.
+        found = blob.get_blob_properties()
+        if _state(found) != COMPLETE or (found.metadata or {}).get(_DIGEST) != parcel.sha256:
+            raise
+        return str(found.etag)
+    return str(done["etag"])
+
+
+def _lease_id(parcel: Parcel, where: str) -> str:
+    """The same for the same sender, so that its next run takes up the lease of a killed one."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
 
 
 def _look(blob: BlobClient) -> BlobProperties | None:
@@ -112,7 +158,7 @@ def _look(blob: BlobClient) -> BlobProperties | None:
 
 
 def _state(found: BlobProperties) -> str | None:
-    return (found.metadata or {}).get(_STATE)
+    return (found.metadata or {}).get(STATE)
 
 
 def _must_be_same(found: BlobProperties, parcel: Parcel, where: str) -> None:
@@ -168,25 +214,20 @@ def _prepare(
 
 
 def _metadata(parcel: Parcel, state: str) -> dict[str, str]:
-    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes.
-
-    ManageIQ and others recognise a private image by the MicrosoftAzureCompute_ keys (azure-armrest).
-    """
-    data = {**parcel.tags, _STATE: state, _DIGEST: parcel.sha256}
+    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes."""
+    data = {**parcel.tags, STATE: state, _DIGEST: parcel.sha256}
     data |= {"hallmark_recipe": parcel.recipe, "hallmark_version": parcel.version}
     if state == COMPLETE:
-        data |= {
-            "MicrosoftAzureCompute_OSState": "Generalized",
-            "MicrosoftAzureCompute_OSType": "Linux",
-            "MicrosoftAzureCompute_ImageType": "OSDisk",
-        }
+        data |= CONSUMER_KEYS
     return data
 
 
-def _verified(blob: BlobClient, image: Path, data: Ranges, lease: _Lease, where: str) -> str:
+def _verified(
+    blob: BlobClient, image: Path, data: Ranges, lease: _Lease, where: str, *, sampled: bool
+) -> str:
     """The etag of a blob that has every byte right; wrong ranges of an unfinished blob are sent once more."""
     etag = str(blob.get_blob_properties().etag)
-    wrong = verify(blob, image, data, etag=etag)
+    wrong = verify(blob, image, data, etag=etag, sampled=sampled)
     if wrong:
         log.warn(f"{len(wrong)} ranges arrived wrong ({wrong[0]}): sending them again")
         for mismatch in wrong:
@@ -251,32 +292,31 @@ class _Lease:
                 continue  # not reachable at this moment: check() ends it when the time is over
             self._until = time.monotonic() + LEASE_SECONDS
 
-    def release(self) -> None:
-        self._client.release()
-
 
 @contextmanager
 def _leased(blob: BlobClient, lease_id: str, where: str, etag: str) -> Iterator[_Lease]:
     """Hold a lease on the blob as it is at ``etag``, so that no other client uploads, copies or deletes it
     meanwhile.
 
-    Afterwards the lease is available again, as ManageIQ wants it. After an error it is given back if the
-    service still answers; otherwise it runs out by itself.
+    Afterwards the lease is available again, as ManageIQ wants it; if the service doesn't answer any more, it
+    runs out by itself.
     """
     _acquire(blob, lease_id, where, etag)
     lease = _Lease(blob, lease_id, where)
     lease.start()
     try:
         yield lease
-    except BaseException:
+    finally:
         lease.stop()
-        try:
-            lease.release()
-        except AzureError:
-            log.debug("the lease could not be released; it ends by itself")
-        raise
-    lease.stop()
-    lease.release()
+        _give_back(blob, lease_id)
+
+
+def _give_back(blob: BlobClient, lease_id: str) -> None:
+    """Release the lease, which may be one that a killed run of this sender left on a finished blob."""
+    try:
+        BlobLeaseClient(blob, lease_id=lease_id).release()
+    except AzureError:
+        log.debug(f"the lease could not be given back; it ends by itself within {LEASE_SECONDS} s")
 
 
 def _acquire(blob: BlobClient, lease_id: str, where: str, etag: str) -> None:

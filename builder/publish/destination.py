@@ -120,6 +120,7 @@ def blob_name(recipe: str, version: str) -> str:
     if not _NAME.fullmatch(name):
         raise HallmarkError(
             f"{name!r} can't be the name of a blob",
+            where=recipe,
             why="names are lower-case letters, digits and single dashes: every consumer shows them whole",
             hint="rename the recipe",
         )

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from builder.errors import HallmarkError
 from builder.image import vhd
+from builder.publish import preflight
+from builder.publish.licence import guard
 from builder.recipe.model import Plan
-from certification.certificate import Certificate, verify
+from certification import catalogue, policy
+from certification.certificate import Certificate, read, verify
 
-__all__ = ["Certified", "Identity", "check"]
+__all__ = ["Certified", "Identity", "check", "must_satisfy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +50,6 @@ class Certified:
     certificate: Certificate
     identity: Identity
 
-    @property
-    def system(self) -> str:
-        """The os-release ID that the certificate gives the image: seen in the image, not said by a recipe."""
-        return self.certificate.predicate.subject_os.partition(" ")[0]
-
-    def must_be_of(self, plan: Plan) -> None:
-        """The plan decides the release's name, licence and visibility; the certificate names the plan.
-
-        :raises HallmarkError: the certificate is of another recipe, version or plan.
-        """
-        predicate = self.certificate.predicate
-        for what, certified, planned in (
-            ("recipe", predicate.recipe, plan.recipe),
-            ("version", predicate.version, plan.version),
-            ("plan", predicate.plan_digest, plan.digest()),
-        ):
-            if certified != planned:
-                raise HallmarkError(
-                    f"the certificate is of another {what}",
-                    where=self.image,
-                    why="the release would be published under a name or a licence that nobody certified",
-                    hint="the plan was edited after the build: build and certify again",
-                    details=[f"certified: {certified}", f"planned: {planned}"],
-                )
-
     def must_be_unchanged(self) -> None:
         """The gate judged these bytes; make sure that they are still the ones in the file.
 
@@ -85,14 +64,15 @@ class Certified:
             )
 
 
-def check(image: Path, certificate: Path, public_key: Path, *, now: datetime) -> Certified:
+def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: datetime) -> Certified:
     """Let a certified image pass.
 
-    Cheap checks come first: a wrong format is refused in a moment, before the digest of the whole file is
-    made.
+    Cheap checks come first: whatever is wrong with the format, the certificate or the licence is refused in a
+    moment, before the digest of the whole file is made.
 
     :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes; the
-        certificate is not signed by the key, was edited, has expired, or is of another image.
+        certificate is not signed by the key, was edited, has expired, lacks a policy that the plan asks for
+        or has an old version of it, is of another plan or image; or the licence doesn't allow the visibility.
     """
     for path, what, hint in (
         (image, "image", "build it: hallmark build RECIPE"),
@@ -104,22 +84,62 @@ def check(image: Path, certificate: Path, public_key: Path, *, now: datetime) ->
                 f"there is no {what}", where=path, why="nothing uncertified can be published", hint=hint
             )
     identity = Identity.of(image)
-    if found := vhd.deviations(image):
-        raise HallmarkError(
-            "the image is not a VHD that Azure and Hyper-V take",
-            where=image,
-            why="Azure would say so only after the upload",
-            hint="it was cut off or edited after the build: build and certify it again",
-            details=[str(deviation) for deviation in found],
-        )
-    proof = verify(image, certificate, public_key, now=now)
+    preflight.examine(image, plan.disk.generations)
+    proof = read(certificate, public_key, now=now)
+    _must_be_of(plan, proof, image)
+    must_satisfy(proof, plan.certification.policies, where=certificate)
+    # What the image itself is, as the certificate saw it: a recipe may say anything.
+    system = proof.predicate.subject_os.partition(" ")[0]
+    guard(system, name=system, licence=plan.licence, visibility=plan.visibility, where=plan.recipe)
     certified = Certified(
         image=image,
         size=identity.size,
         virtual_size=identity.size - vhd.FOOTER_SIZE,
-        sha256=proof.image_sha256,
+        sha256=verify(image, certificate, public_key, now=now).image_sha256,
         certificate=proof,
         identity=identity,
     )
     certified.must_be_unchanged()
     return certified
+
+
+def must_satisfy(proof: Certificate, policies: tuple[str, ...], *, where: Path) -> None:
+    """The certificate speaks about every policy, in the version that is in force today or a later one.
+
+    :raises HallmarkError: a policy is missing, was tightened since, or doesn't exist.
+    """
+    certified = {item.name: item.version for item in proof.predicate.policies}
+    for name in policies:
+        version = _in_force(name)
+        if certified.get(name, 0) < version:
+            found = f"version {certified[name]} of it" if name in certified else "not at all"
+            raise HallmarkError(
+                f"the certificate doesn't speak for the policy {name}, version {version}",
+                where=where,
+                why=f"it was judged by {found}: what the policy asks for today was never looked at",
+                hint="certify the image again: hallmark certify RECIPE",
+            )
+
+
+@cache
+def _in_force(name: str) -> int:
+    """The version of a policy that images are judged by today."""
+    return policy.load(name, catalogue=catalogue.load()).version
+
+
+def _must_be_of(plan: Plan, proof: Certificate, image: Path) -> None:
+    """The plan decides the release's name, licence and visibility; the certificate names the plan."""
+    predicate = proof.predicate
+    for what, certified, planned in (
+        ("recipe", predicate.recipe, plan.recipe),
+        ("version", predicate.version, plan.version),
+        ("plan", predicate.plan_digest, plan.digest()),
+    ):
+        if certified != planned:
+            raise HallmarkError(
+                f"the certificate is of another {what}",
+                where=image,
+                why="the release would be published under a name or a licence that nobody certified",
+                hint="the plan was edited after the build: build and certify again",
+                details=[f"certified: {certified}", f"planned: {planned}"],
+            )

@@ -10,34 +10,36 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import ContainerClient
 from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import azurite, blob, share
+from builder.publish import blob, delta, share, tags
 from builder.publish.destination import (
     DEFAULT,
-    AzureDestination,
-    AzuriteDestination,
     Destination,
     FileDestination,
     blob_name,
     parse,
 )
 from builder.publish.gate import Certified, check
+from builder.publish.licence import guard
+from builder.publish.records import records
 from builder.publish.release import (
     CertificateSummary,
     ImageFile,
     Location,
+    Readback,
     Release,
+    State,
     Transition,
     Upload,
-    guard_licence,
     now_utc,
     whoami,
 )
-from builder.publish.storage import connect_azure, connect_azurite, open_container
+from builder.publish.service import public_url, service_of
+from builder.publish.storage import open_container
 from builder.publish.upload import Transfer
 from builder.recipe.model import Plan
 from builder.workspace import Artefacts, Workspace, digest_file
@@ -50,6 +52,7 @@ def publish(
     *,
     plan: Plan | None = None,
     destination: str | None = None,
+    readback: Readback = "full",
     public_key: Path,
     workspace: Workspace,
     now: datetime | None = None,
@@ -63,6 +66,7 @@ def publish(
 
     :param plan: what was built; read from ``plan.json`` if not given.
     :param destination: see ``builder.publish.destination.parse``; the local Azurite by default.
+    :param readback: whether every byte is read back and compared, or a part (blobs only).
     :param public_key: the key that the certificate must be signed with.
     :param now: the time at which the certificate must be valid.
     :raises HallmarkError: the gate or the licence guard refuses (no byte has moved then), or the upload
@@ -72,20 +76,27 @@ def publish(
     now = now or now_utc()
     plan = plan or _read_plan(artefacts.plan)
     name = blob_name(plan.recipe, plan.version)
-    guard_licence(plan)
+    guard(
+        plan.distribution.id,
+        name=plan.distribution.name,
+        licence=plan.licence,
+        visibility=plan.visibility,
+        where=plan.recipe,
+    )
     with _exclusive(artefacts.image):
         with log.step("gate") as step:
-            certified = check(artefacts.image, artefacts.certificate, public_key, now=now)
+            certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
-        certified.must_be_of(plan)
-        guard_licence(plan, system=certified.system)
         previous = _previous(artefacts.release, certified)
+        if previous is not None:
+            _must_not_be_withdrawn(previous, artefacts.release)
         before = previous.location(str(place)) if previous else None
+        state = previous.state if previous else "staged"
         began = time.monotonic()
-        where = _deliver(place, name, certified, plan, artefacts, workspace, before)
+        where = _deliver(place, name, certified, plan, artefacts, workspace, before, state, readback)
         certified.must_be_unchanged()
         seconds = round(time.monotonic() - began, 3)
-        location = _location(place, name, where, seconds=seconds, now=now, before=before)
+        location = _location(place, name, where, seconds=seconds, now=now, before=before, readback=readback)
         release = _record(plan, certified, artefacts, name, location, previous, now=now, who=who, why=why)
         if release != previous:
             release.write(artefacts.release)
@@ -104,58 +115,74 @@ def _deliver(
     artefacts: Artefacts,
     workspace: Workspace,
     before: Location | None,
+    state: State,
+    readback: Readback,
 ) -> _Where:
     if isinstance(place, FileDestination):
         target = place.path / name
         return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
-    with _service(place, workspace) as service:
+    with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
         parcel = blob.Parcel(
             image=certified.image,
             sha256=certified.sha256,
             recipe=plan.recipe,
             version=plan.version,
-            tags={"hallmark_visibility": plan.visibility, "hallmark_licence": plan.licence},
+            tags={
+                "hallmark_visibility": plan.visibility,
+                "hallmark_licence": plan.licence,
+                **tags.of(plan, state=state, expires=certified.certificate.expires),
+            },
             sender=f"{_machine()} {artefacts.root.resolve()}",
             must_be_unchanged=certified.must_be_unchanged,
         )
-        known = before.etag if before else None
-        done = blob.deliver(container.get_blob_client(name), parcel, known_etag=known)
-        return _public_url(place, name), done.etag, done.moved
+        # What was only sampled before is read whole when the whole is asked for.
+        seen = before is not None and (before.upload.readback == "full" or readback == "sampled")
+        known = before.etag if before is not None and seen else None
+        sampled = readback == "sampled"
+        done = blob.deliver(
+            container.get_blob_client(name),
+            parcel,
+            known_etag=known,
+            sampled=sampled,
+            base=_base(container, plan, str(place), workspace),
+        )
+        return public_url(place, name), done.etag, done.moved
 
 
-@contextmanager
-def _service(
-    place: AzureDestination | AzuriteDestination, workspace: Workspace
-) -> Iterator[BlobServiceClient]:
-    """A client of the destination's blob service; the local one runs as long as the block."""
-    if isinstance(place, AzureDestination):
-        with connect_azure(place) as service:
-            yield service
-        return
-    directory = workspace.build / "azurite"
-    with (
-        azurite.serve(location=directory, cache=workspace.cache, log_file=directory / "server.log") as server,
-        connect_azurite(server) as service,
-    ):
-        yield service
-
-
-def _public_url(place: AzureDestination | AzuriteDestination, name: str) -> str:
-    """The address to write down. Azurite's port differs from run to run: the one that a person starts has
-    this.
-    """
-    if isinstance(place, AzuriteDestination):
-        return f"http://127.0.0.1:{azurite.STANDARD_PORT}/{azurite.ACCOUNT}/{place.container}/{name}"
-    return f"https://{place.host}/{place.container}/{name}"
+def _base(
+    container: ContainerClient, plan: Plan, destination: str, workspace: Workspace
+) -> delta.Base | None:
+    """The newest other release of the recipe at this destination whose image is still here."""
+    try:
+        found = records(workspace)
+    except HallmarkError as error:
+        log.debug(f"no earlier release to copy from: {error.what}")
+        return None
+    for artefacts, release in found:
+        place = release.location(destination)
+        if release.recipe != plan.recipe or release.version == plan.version or place is None:
+            continue
+        if place.blob and place.etag and place.deleted is None and artefacts.image.is_file():
+            return delta.Base(container.get_blob_client(place.blob), artefacts.image, place.etag)
+    return None
 
 
 def _location(
-    place: Destination, name: str, where: _Where, *, seconds: float, now: datetime, before: Location | None
+    place: Destination,
+    name: str,
+    where: _Where,
+    *,
+    seconds: float,
+    now: datetime,
+    before: Location | None,
+    readback: Readback,
 ) -> Location:
     url, etag, moved = where
-    if before is not None and before.etag == etag and before.url == url and not moved.sent:
-        return before
+    if before is not None and (before.etag, before.url) == (etag, url) and not (moved.sent or moved.copied):
+        if before.upload.readback == "full" or readback == "sampled":
+            return before
+        return before.model_copy(update={"upload": before.upload.model_copy(update={"readback": readback})})
     blobs = not isinstance(place, FileDestination)
     return Location(
         destination=str(place),
@@ -163,13 +190,15 @@ def _location(
         container=None if isinstance(place, FileDestination) else place.container,
         blob=name if blobs else None,
         etag=etag,
-        published=before.published if before is not None and not moved.sent else now,
+        published=before.published if before is not None and not (moved.sent or moved.copied) else now,
         upload=Upload(
             sent=moved.sent,
             present=moved.present,
             skipped=moved.skipped,
             requests=moved.requests,
             seconds=seconds,
+            readback=readback,
+            copied=moved.copied,
         ),
     )
 
@@ -206,6 +235,7 @@ def _record(
         ),
         certificate=CertificateSummary.of(certified.certificate, sha256=digest_file(artefacts.certificate)),
         locations=(*others, location),
+        galleries=previous.galleries if previous else (),
         history=previous.history if previous else (staged,),
     )
 
@@ -222,6 +252,17 @@ def _previous(path: Path, certified: Certified) -> Release | None:
         log.warn(f"{error.what}: writing it anew")
         return None
     return found if found.image.sha256 == certified.sha256 else None
+
+
+def _must_not_be_withdrawn(previous: Release, record: Path) -> None:
+    if previous.state == "withdrawn":
+        taken = previous.history[-1]
+        raise HallmarkError(
+            f"{previous.recipe} {previous.version} was withdrawn on {taken.when:%Y-%m-%d} by {taken.who}",
+            where=record,
+            why=f"it must not come back under the same version: {taken.why}",
+            hint="build a new version: hallmark build RECIPE --version X.Y.Z",
+        )
 
 
 def _read_plan(path: Path) -> Plan:

@@ -6,10 +6,12 @@ thousand ranges that costs more than the data (six times the processor time at 5
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
 from azure.core import PipelineClient
+from azure.core.credentials import TokenCredential
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy, RetryPolicy
 from azure.core.rest import HttpRequest, HttpResponse
@@ -17,10 +19,48 @@ from azure.storage.blob import BlobClient, BlobSasPermissions, generate_blob_sas
 
 from builder.run import register_secret
 
-__all__ = ["RangeReader"]
+__all__ = ["RangeReader", "Readable", "readable"]
 
 _SCOPE = "https://storage.azure.com/.default"
 _LIFETIME = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """How to read a blob without the SDK's signing: an address (with a SAS, or without), and who asks."""
+
+    url: str
+    credential: TokenCredential | None
+
+    def authorization(self) -> str | None:
+        """What a service needs that reads the blob for us (Put Page From URL)."""
+        if self.credential is None:
+            return None
+        return f"Bearer {self.credential.get_token(_SCOPE).token}"
+
+
+def readable(blob: BlobClient) -> Readable:
+    """The address that the blob can be read at.
+
+    An account key signs requests in a way that only the SDK's inside knows; a SAS that may read this blob
+    alone does the same.
+    """
+    url = str(blob.url)
+    credential = blob.credential
+    key = getattr(credential, "account_key", None)
+    if key is not None:
+        sas = generate_blob_sas(
+            str(blob.account_name),
+            blob.container_name,
+            blob.blob_name,
+            account_key=key,
+            permission=BlobSasPermissions(read=True),
+            expiry=datetime.now(UTC) + _LIFETIME,
+        )
+        register_secret(sas)
+        register_secret(sas.rpartition("sig=")[2])
+        return Readable(f"{url.partition('?')[0]}?{sas}", None)
+    return Readable(url, credential if hasattr(credential, "get_token") else None)
 
 
 class RangeReader:
@@ -30,29 +70,14 @@ class RangeReader:
     """
 
     def __init__(self, blob: BlobClient, *, api_version: str) -> None:
-        self._url = str(blob.url)
+        source = readable(blob)
+        self._url = source.url
         policies: list[object] = [
             HeadersPolicy({"x-ms-version": api_version}),
             RetryPolicy(retry_total=3, retry_backoff_factor=0.4),
         ]
-        credential = blob.credential
-        key = getattr(credential, "account_key", None)
-        if key is not None:
-            # An account key signs requests in a way that only the SDK's inside knows; a SAS that may read
-            # this blob alone does the same.
-            sas = generate_blob_sas(
-                str(blob.account_name),
-                blob.container_name,
-                blob.blob_name,
-                account_key=key,
-                permission=BlobSasPermissions(read=True),
-                expiry=datetime.now(UTC) + _LIFETIME,
-            )
-            register_secret(sas)
-            register_secret(sas.rpartition("sig=")[2])
-            self._url = f"{self._url.partition('?')[0]}?{sas}"
-        elif hasattr(credential, "get_token"):
-            policies.append(BearerTokenCredentialPolicy(credential, _SCOPE))
+        if source.credential is not None:
+            policies.append(BearerTokenCredentialPolicy(source.credential, _SCOPE))
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(self._url, policies=policies)
 
     def read(self, offset: int, length: int, *, etag: str) -> bytes:

@@ -12,29 +12,27 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import HallmarkError
-from builder.recipe.model import Architecture, Generation, Licence, Plan, Visibility
+from builder.recipe.model import Architecture, Generation, Licence, Visibility
 from builder.workspace import atomic_file
 from certification.certificate import Certificate
 
 __all__ = [
     "CertificateSummary",
+    "GalleryVersion",
     "ImageFile",
     "Location",
+    "Readback",
     "Release",
     "State",
     "Transition",
     "Upload",
     "WaivedRequirement",
-    "guard_licence",
     "whoami",
 ]
 
 State = Literal["staged", "released", "deprecated", "withdrawn"]
-
-#: The distributions that must never be public, by os-release ID, with the reason.
-_NEVER_PUBLIC = {
-    "rhel": "Red Hat's agreements forbid passing RHEL content on to the public",
-}
+#: How much of the destination was compared with the file afterwards.
+Readback = Literal["full", "sampled"]
 
 
 class _Frozen(BaseModel):
@@ -103,7 +101,7 @@ class CertificateSummary(_Frozen):
 
 class Upload(_Frozen):
     """What the last upload cost: bytes ``sent``, already ``present`` at the destination, ``skipped`` as
-    zero.
+    zero, ``copied`` by the service from an earlier release; and how much was read back.
     """
 
     sent: int
@@ -111,10 +109,14 @@ class Upload(_Frozen):
     skipped: int
     requests: int
     seconds: float
+    readback: Readback = "full"
+    copied: int = 0
 
 
 class Location(_Frozen):
-    """Where the bytes are. ``etag`` identifies the verified state of a blob."""
+    """Where the bytes are; ``deleted`` says since when not any more. ``etag`` identifies the verified state
+    of a blob.
+    """
 
     destination: str
     url: str
@@ -123,15 +125,35 @@ class Location(_Frozen):
     etag: str | None = None
     published: datetime
     upload: Upload
+    deleted: datetime | None = None
+
+
+class GalleryVersion(_Frozen):
+    """A version of a definition in a Compute Gallery. ``id`` is its resource id; ``gallery`` is
+    SUBSCRIPTION/GROUP/NAME; ``features`` are what the definition promises, as the certificate proved it.
+    """
+
+    id: str
+    gallery: str
+    definition: str
+    generation: Generation
+    regions: tuple[str, ...]
+    features: dict[str, str]
+    end_of_life: date | None = None
+    managed_image: str | None = None
 
 
 class Transition(_Frozen):
-    """A change of state: into which, when, by whom, for what reason."""
+    """A change of state: into which, when, by whom, for what reason.
+
+    ``rollback`` is the version that the channel went back to, when that is what the change was part of.
+    """
 
     state: State
     when: datetime
     who: str
     why: str
+    rollback: str | None = None
 
 
 class Release(_Frozen):
@@ -153,6 +175,7 @@ class Release(_Frozen):
     image: ImageFile
     certificate: CertificateSummary
     locations: tuple[Location, ...] = Field(min_length=1)
+    galleries: tuple[GalleryVersion, ...] = ()
     history: tuple[Transition, ...] = Field(min_length=1)
 
     @property
@@ -164,6 +187,11 @@ class Release(_Frozen):
     def published(self) -> datetime:
         """When the release was staged."""
         return self.history[0].when
+
+    @property
+    def was_released(self) -> bool:
+        """Whether consumers were ever meant to take it."""
+        return any(change.state == "released" for change in self.history)
 
     def location(self, destination: str) -> Location | None:
         """Where the release is at one destination; None if it was never published there."""
@@ -191,22 +219,6 @@ class Release(_Frozen):
                 where=path,
                 hint="`hallmark publish` writes it anew; what is published already is not sent again",
             ) from None
-
-
-def guard_licence(plan: Plan, *, system: str | None = None) -> None:
-    """Refuse to publish content to people who may not have it.
-
-    :param system: the os-release ID that the certificate gives the image, once it is known.
-    :raises HallmarkError: RHEL content with a visibility other than private or tenant.
-    """
-    reason = _NEVER_PUBLIC.get(plan.distribution.id) or _NEVER_PUBLIC.get(system or "")
-    if reason and plan.visibility not in ("private", "tenant"):
-        raise HallmarkError(
-            f"{plan.distribution.name} must not be published with visibility {plan.visibility!r}",
-            where=plan.recipe,
-            why=reason,
-            hint="set `visibility: private` or `visibility: tenant` in the recipe",
-        )
 
 
 def whoami() -> str:

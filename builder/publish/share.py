@@ -8,7 +8,8 @@ from pathlib import Path
 from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
-from builder.publish.upload import Transfer, puts, size_of
+from builder.publish.ranges import puts, size_of
+from builder.publish.upload import Transfer
 from builder.workspace import atomic_file, digest_file
 
 __all__ = ["deliver"]

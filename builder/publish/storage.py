@@ -13,15 +13,18 @@ from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
+    ResourceExistsError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry, LinearRetry
+from azure.storage.blob import BlobServiceClient, ContainerClient
 
+from builder import log
 from builder.errors import HallmarkError
 from builder.publish.azurite import ACCOUNT, KEY, Azurite
 from builder.publish.destination import AzureDestination
+from builder.publish.retry import Retry
 from builder.run import redact, register_secret
 
 __all__ = ["API_VERSION", "connect_azure", "connect_azurite", "explained", "open_container"]
@@ -43,7 +46,7 @@ def connect_azurite(server: Azurite) -> BlobServiceClient:
         server.endpoint,
         credential={"account_name": ACCOUNT, "account_key": KEY},
         api_version=API_VERSION,
-        retry_policy=LinearRetry(backoff=1, retry_total=1, random_jitter_range=0),
+        retry_policy=Retry(tries=2, pause=0.3),
         connection_timeout=5,
         read_timeout=60,
     )
@@ -62,9 +65,7 @@ def connect_azure(destination: AzureDestination) -> BlobServiceClient:
     sas, connection = environ.get(_SAS, ""), environ.get(_CONNECTION, "")
     for secret in (sas, sas.lstrip("?"), connection, environ.get("AZURE_CLIENT_SECRET", "")):
         register_secret(secret)
-    # Five tries over about 30 s per request; Azure throttles with 503 and Retry-After, which the policy
-    # obeys.
-    retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=5)
+    retry = Retry()  # about a minute per request; longer only where the service asks for it
     url = f"https://{destination.host}"
     identity = any(environ.get(name) for name in _IDENTITY)
     credential: TokenCredential | str
@@ -87,9 +88,7 @@ def connect_azure(destination: AzureDestination) -> BlobServiceClient:
     )
 
 
-def _from_connection_string(
-    text: str, destination: AzureDestination, retry: ExponentialRetry
-) -> BlobServiceClient:
+def _from_connection_string(text: str, destination: AzureDestination, retry: Retry) -> BlobServiceClient:
     _register_parts(text, ";", "AccountKey", "SharedAccessSignature")
     try:
         client = BlobServiceClient.from_connection_string(
@@ -133,7 +132,10 @@ def open_container(service: BlobServiceClient, name: str, *, public: bool) -> Co
         try:
             found = container.get_container_properties()
         except ResourceNotFoundError:
-            container.create_container()
+            try:
+                container.create_container()
+            except ResourceExistsError:
+                log.debug("somebody else, or a request whose answer was lost, made the container meanwhile")
             return container
     if found.public_access and not public:
         raise HallmarkError(

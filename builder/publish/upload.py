@@ -10,52 +10,39 @@ write.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobClient
 
-from builder import log
 from builder.errors import HallmarkError
+from builder.publish import delta
+from builder.publish.meter import Meter
+from builder.publish.parallel import concurrently
+from builder.publish.ranges import Ranges, merged, puts, size_of, subtract
 from builder.publish.readback import RangeReader
 from builder.publish.storage import API_VERSION
 
-__all__ = [
-    "PUT_LIMIT",
-    "Mismatch",
-    "Ranges",
-    "Transfer",
-    "covered",
-    "merged",
-    "puts",
-    "send",
-    "size_of",
-    "subtract",
-    "verify",
-]
+__all__ = ["Mismatch", "Transfer", "covered", "send", "verify"]
 
-PUT_LIMIT = 4 << 20
-CONCURRENCY = 8
-
-#: Byte ranges as ``(offset, length)``, ascending and never touching each other.
-Ranges = list[tuple[int, int]]
-_Job = TypeVar("_Job")
-_Result = TypeVar("_Result")
+#: How many pieces the sampled comparison reads.
+SAMPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What one upload moved, in bytes: ``sent`` now, ``present`` on the server already, ``skipped`` because
-    zero.
+    """What one upload moved, in bytes: ``sent`` now, ``copied`` by the service from an earlier release,
+    ``present`` on the server already, ``skipped`` because zero.
     """
 
     sent: int
     present: int
     skipped: int
     requests: int
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,55 +59,6 @@ class Mismatch:
         return f"byte {self.at}: expected {self.expected}, the blob has {self.found}"
 
 
-def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Ascending ranges with neighbours and overlaps joined (Azurite reports one range for each write)."""
-    result: Ranges = []
-    for offset, length in sorted(ranges):
-        if result and offset <= result[-1][0] + result[-1][1]:
-            start, before = result[-1]
-            result[-1] = (start, max(before, offset + length - start))
-        else:
-            result.append((offset, length))
-    return result
-
-
-def subtract(ranges: Sequence[tuple[int, int]], without: Sequence[tuple[int, int]]) -> Ranges:
-    """The parts of ``ranges`` that ``without`` doesn't cover; both ascending and disjoint."""
-    result: Ranges = []
-    index = 0
-    for offset, length in ranges:
-        position, end = offset, offset + length
-        while index < len(without) and without[index][0] + without[index][1] <= position:
-            index += 1
-        probe = index
-        while probe < len(without) and without[probe][0] < end:
-            start, stop = without[probe][0], without[probe][0] + without[probe][1]
-            if start > position:
-                result.append((position, start - position))
-            position = max(position, stop)
-            probe += 1
-        if position < end:
-            result.append((position, end - position))
-    return result
-
-
-def size_of(ranges: Iterable[tuple[int, int]]) -> int:
-    """The bytes in the ranges."""
-    return sum(length for _, length in ranges)
-
-
-def puts(ranges: Iterable[tuple[int, int]], *, limit: int = PUT_LIMIT) -> Iterator[tuple[int, int]]:
-    """Ranges cut into pieces that one request may carry, at multiples of ``limit`` so that reruns cut
-    alike.
-    """
-    for offset, length in ranges:
-        end = offset + length
-        while offset < end:
-            stop = min(end, offset - offset % limit + limit)
-            yield offset, stop - offset
-            offset = stop
-
-
 def covered(blob: BlobClient, *, lease: str | None = None) -> Ranges:
     """The ranges of a page blob that have been written, by the server's word."""
     pages = blob.list_page_ranges(lease=lease) if lease else blob.list_page_ranges()
@@ -133,40 +71,69 @@ def covered(blob: BlobClient, *, lease: str | None = None) -> Ranges:
 
 
 def send(
-    blob: BlobClient, image: Path, data: Ranges, *, lease: str, alive: Callable[[], None] = lambda: None
+    blob: BlobClient,
+    image: Path,
+    data: Ranges,
+    *,
+    lease: str,
+    alive: Callable[[], None] = lambda: None,
+    base: delta.Base | None = None,
 ) -> Transfer:
     """Make the blob hold exactly the image's data: send what is missing, clear what doesn't belong.
 
     :param data: the extents of the image's non-zero data.
     :param alive: called before each request; raises when the lease is lost, which stops the upload.
+    :param base: an earlier release; what is the same in it is copied by the service, if it can.
     :raises HallmarkError: the file can't be read or became shorter.
     :raises azure.core.exceptions.AzureError: the service refused; running again resumes.
     """
     present = covered(blob, lease=lease)
     total = size_of(data)
     missing = subtract(data, present)
+    there = total - size_of(missing)
     for offset, length in subtract(present, data):
         blob.clear_page(offset=offset, length=length, lease=lease)
+    copied = requests = 0
+    if base is not None:
+        same = delta.unchanged(base.image, image, missing)
+        copied, requests = delta.copy(blob, base, same, lease=lease, alive=alive)
+        if copied:
+            # Not every request may have been answered: the server says what it has.
+            missing = subtract(data, covered(blob, lease=lease))
     to_send = size_of(missing)
-    sent = requests = 0
+    skipped = image.stat().st_size - total
+    meter = Meter("sent", to_send, present=total - to_send, skipped=skipped)
+    sent = 0
     with image.open("rb", buffering=0) as stream:
 
         def put(piece: tuple[int, int]) -> int:
             alive()
             offset, length = piece
-            # validate_content sends the MD5 of each write; Azure refuses the write if it doesn't arrive so.
-            page = _read(stream.fileno(), offset, length, image)
-            blob.upload_page(page, offset=offset, length=length, lease=lease, validate_content=True)
+            _put(blob, _read(stream.fileno(), offset, length, image), offset, lease)
             return length
 
-        for length in _concurrently(put, puts(missing)):
+        for length in concurrently(put, puts(missing)):
             sent += length
             requests += 1
-            log.progress("sent", sent / (1 << 20), to_send / (1 << 20), unit="MiB")
-    return Transfer(sent, total - to_send, image.stat().st_size - total, requests)
+            meter.add(length)
+    return Transfer(sent, there, skipped, requests, copied)
 
 
-def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mismatch]:
+def _put(blob: BlobClient, page: bytes, offset: int, lease: str) -> None:
+    """Write one piece with its MD5; what was damaged on the way is refused by the service and sent again."""
+    for last in (False, False, True):
+        try:
+            blob.upload_page(page, offset=offset, length=len(page), lease=lease, validate_content=True)
+        except HttpResponseError as error:
+            if last or getattr(error, "error_code", None) != "Md5Mismatch":
+                raise
+        else:
+            return
+
+
+def verify(
+    blob: BlobClient, image: Path, data: Ranges, *, etag: str, sampled: bool = False
+) -> list[Mismatch]:
     """Read the blob back and compare it with the file; everything that differs, by offset.
 
     Written ranges are compared byte for byte. What the file has and the blob hasn't is a mismatch; so is a
@@ -175,13 +142,17 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
     :param data: the extents of the image's non-zero data.
     :param etag: the state of the blob that is meant; a change while reading is an error (412), not a wrong
         result.
+    :param sampled: compare the ranges, but only ``SAMPLE`` of the written pieces: the first, the last (which
+        hold the boot code, the partition tables and the footer), and others that nobody can foresee.
     """
     present = covered(blob)
     missing = subtract(data, present)
     wrong = [Mismatch(o, n, o, "data", "nothing written") for o, n in puts(missing)]
     wrong += [Mismatch(o, n, o, "nothing written", "data") for o, n in puts(subtract(present, data))]
-    common = subtract(data, missing)
-    total, done = size_of(common), 0
+    pieces = list(puts(subtract(data, missing)))
+    if sampled and len(pieces) > SAMPLE:
+        pieces = sorted({pieces[0], pieces[-1], *random.SystemRandom().sample(pieces[1:-1], SAMPLE - 2)})
+    meter = Meter("read back", size_of(pieces))
     with image.open("rb", buffering=0) as stream, RangeReader(blob, api_version=API_VERSION) as reader:
 
         def compare(piece: tuple[int, int]) -> tuple[int, Mismatch | None]:
@@ -189,9 +160,8 @@ def verify(blob: BlobClient, image: Path, data: Ranges, *, etag: str) -> list[Mi
             found = reader.read(offset, length, etag=etag)
             return length, _difference(found, _read(stream.fileno(), offset, length, image), offset)
 
-        for length, mismatch in _concurrently(compare, puts(common)):
-            done += length
-            log.progress("read back", done / (1 << 20), total / (1 << 20), unit="MiB")
+        for length, mismatch in concurrently(compare, iter(pieces)):
+            meter.add(length)
             if mismatch is not None:
                 wrong.append(mismatch)
     return sorted(wrong, key=lambda mismatch: mismatch.at)
@@ -209,26 +179,3 @@ def _read(handle: int, offset: int, length: int, path: Path) -> bytes:
     if len(data) != length:
         raise HallmarkError("the file became shorter while it was read", where=path)
     return data
-
-
-def _concurrently(work: Callable[[_Job], _Result], jobs: Iterator[_Job]) -> Iterator[_Result]:
-    """Results of ``work`` as they come; the first error stops it all.
-
-    Data is read by the job itself, so no more than ``CONCURRENCY`` pieces are in memory.
-    """
-    workers = CONCURRENCY
-    with ThreadPoolExecutor(workers, thread_name_prefix="blob") as pool:
-        running: set[Future[_Result]] = set()
-        try:
-            for job in jobs:
-                running.add(pool.submit(work, job))
-                if len(running) >= 2 * workers:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

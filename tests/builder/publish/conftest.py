@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import UUID
 
+import publish_support
 import pytest
 from azure.storage.blob import ContainerClient
 
-from builder.image.vhd import write_footer
 from builder.publish import azurite
 from builder.publish.storage import connect_azurite, open_container
-from builder.workspace import Workspace
-
-MIB = 1 << 20
-
-
-def _make_vhd(path: Path, *, mib: int = 24, seed: int = 1) -> Path:
-    """A sparse fixed VHD: a few runs of random bytes at odd places, written zeros, and holes."""
-    source = random.Random(seed)
-    with path.open("wb") as stream:
-        stream.truncate(mib * MIB)
-        os.pwrite(stream.fileno(), source.randbytes(512), 0)
-        os.pwrite(stream.fileno(), bytes(2 * MIB), 1 * MIB)  # stored, but zero
-        os.pwrite(stream.fileno(), source.randbytes(5 * MIB + 4096), 3 * MIB + 512)  # more than one request
-        if mib >= 64:
-            os.pwrite(stream.fileno(), source.randbytes(33 * MIB), 20 * MIB)
-        os.pwrite(stream.fileno(), source.randbytes(1024), 12 * MIB + 7 * 512)
-        os.pwrite(stream.fileno(), source.randbytes(3 * 512), mib * MIB - 5 * 512)  # next to the footer
-    write_footer(path, timestamp=1_790_000_000, unique_id=UUID(int=seed))
-    return path
+from builder.recipe import Plan, find, load
+from builder.recipe import plan as make_plan
+from builder.workspace import Artefacts, Workspace
+from certification import keys
 
 
 @pytest.fixture
 def make_vhd() -> Callable[..., Path]:
-    return _make_vhd
+    return publish_support.make_vhd
 
 
 @pytest.fixture
 def vhd(tmp_path: Path) -> Path:
-    return _make_vhd(tmp_path / "image.vhd")
+    return publish_support.make_vhd(tmp_path / "image.vhd")
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +45,24 @@ def container(server: azurite.Azurite, request: pytest.FixtureRequest) -> Iterat
     name = f"t{abs(hash(request.node.nodeid)):x}"
     with connect_azurite(server) as service:
         yield open_container(service, name, public=False)
+
+
+@pytest.fixture(scope="session")
+def sample_plan() -> Plan:
+    return make_plan(load(find("sample-9")), version="9.20261122.0", source_date_epoch=1_790_000_000)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> keys.KeyPair:
+    return keys.ensure(tmp_path_factory.mktemp("signer"))
+
+
+@pytest.fixture
+def space(workspace: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace.default(build=tmp_path / "build", cache=workspace.cache)
+
+
+@pytest.fixture
+def built(space: Workspace, sample_plan: Plan, pair: keys.KeyPair) -> Artefacts:
+    """What building and certifying leave: an image, its plan, its certificate."""
+    return publish_support.build(space, sample_plan, pair)

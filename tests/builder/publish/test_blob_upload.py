@@ -185,7 +185,7 @@ UPLOADER = """
 import sys, time
 from pathlib import Path
 from azure.storage.blob import BlobClient
-from builder.publish import upload
+from builder.publish import parallel
 from builder.publish import azurite
 from builder.publish.azurite import Azurite
 from builder.publish.storage import connect_azurite, open_container
@@ -194,7 +194,7 @@ from builder.publish.blob import Parcel, deliver
 from builder.publish.storage import connect_azurite
 from builder.workspace import digest_file
 endpoint, container, name, image = sys.argv[1:]
-upload.CONCURRENCY = 2
+parallel.CONCURRENCY = 2
 class Slow(BlobClient):
     def upload_page(self, *args, **kwargs):
         done = super().upload_page(*args, **kwargs)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.publish.upload import PUT_LIMIT, merged, puts, size_of, subtract
+from builder.publish.ranges import PUT_LIMIT, merged, puts, size_of, subtract
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)), max_size=12).map(merged)
 

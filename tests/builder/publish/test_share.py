@@ -40,7 +40,7 @@ def test_a_copy_that_differs_gets_no_name(vhd: Path, tmp_path: Path, monkeypatch
     original = os.pwrite
 
     def wrong(handle: int, data: bytes, offset: int) -> int:
-        return original(handle, bytes(data)[:-1] + b"\x00" if offset == 0 else data, offset)
+        return original(handle, bytes([data[0] ^ 0xFF]) + data[1:] if offset == 0 else data, offset)
 
     digest = digest_file(vhd)
     monkeypatch.setattr(os, "pwrite", wrong)

@@ -1,0 +1,179 @@
+"""From a published blob to gallery versions: one for each generation that the certificate proves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from pathlib import Path
+
+from azure.mgmt.compute import ComputeManagementClient
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.gallery import definition, managed, version
+from builder.gallery.address import GalleryAddress, Region
+from builder.gallery.proven import prove
+from builder.gallery.version import Source, Watch
+from builder.publish import licence, tags
+from builder.publish.destination import AzureDestination, parse
+from builder.publish.gate import must_satisfy
+from builder.publish.release import GalleryVersion, Location, Release
+from builder.workspace import Artefacts
+from certification.certificate import Certificate, read
+
+__all__ = ["Offer", "publish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is asked for: which gallery, where its versions go, until when they are meant to be used.
+
+    ``storage_account`` is the resource id of the blob's account; by default the account is looked for in the
+    gallery's resource group. ``managed_image``: also make a managed image for each generation, for consumers
+    that don't see galleries (ManageIQ).
+    """
+
+    gallery: GalleryAddress
+    regions: tuple[Region, ...]
+    publisher: str
+    end_of_life: date | None = None
+    storage_account: str | None = None
+    managed_image: bool = False
+    watch: Watch = field(default_factory=Watch)
+
+
+def publish(
+    client: ComputeManagementClient, artefacts: Artefacts, offer: Offer, *, public_key: Path, now: datetime
+) -> Release:
+    """Offer a published release in a gallery, and write that into its record.
+
+    Run again, it goes on where a killed run stopped; when all is done it only makes sure of that.
+
+    :raises HallmarkError: the release is in no Azure storage account or was withdrawn, its certificate
+        doesn't hold or proves nothing that a gallery asks for, or the service refuses.
+    """
+    release = Release.read(artefacts.release)
+    proof = read(artefacts.certificate, public_key, now=now)
+    _must_be_offered(release, proof, artefacts)
+    place = _blob(release, artefacts.release)
+    proven = prove(proof, where=artefacts.certificate)
+    generations = tuple(number for number in release.generations if number in proven.generations)
+    if left := [str(number) for number in release.generations if number not in generations]:
+        log.warn(f"generation {', '.join(left)} is not proven by the certificate: not offered")
+    location = definition.open_gallery(client, offer.gallery, release)
+    regions = offer.regions or (Region(location.replace(" ", "").lower()),)
+    source = Source(place.url, _account(offer, place), release.image.sha256)
+    marks = _tags(release, proof)
+    end = datetime.combine(offer.end_of_life, time(), now.tzinfo) if offer.end_of_life else None
+    for generation in generations:
+        with log.step(f"generation {generation}"):
+            name = definition.ensure(
+                client,
+                offer.gallery,
+                release,
+                proven,
+                generation,
+                publisher=offer.publisher,
+                location=location,
+                tags={tags.RECIPE: release.recipe},
+            )
+            identifier = version.ensure(
+                client,
+                offer.gallery,
+                name,
+                release.version,
+                source=source,
+                regions=regions,
+                location=location,
+                end_of_life=end,
+                tags=marks,
+                watch=offer.watch,
+            )
+            image = None
+            if offer.managed_image:
+                image = managed.ensure(
+                    client, offer.gallery.group, release, generation, source, location=location, tags=marks
+                )
+        made = GalleryVersion(
+            id=identifier,
+            gallery=str(offer.gallery),
+            definition=name,
+            generation=generation,
+            regions=tuple(region.name for region in regions),
+            features=proven.features(generation),
+            end_of_life=offer.end_of_life,
+            managed_image=image,
+        )
+        # After each one: a kill leaves a record of what is there.
+        release = _recorded(release, made, artefacts.release)
+    return release
+
+
+def _must_be_offered(release: Release, proof: Certificate, artefacts: Artefacts) -> None:
+    if release.state == "withdrawn":
+        raise HallmarkError(
+            f"{release.recipe} {release.version} was withdrawn",
+            where=artefacts.release,
+            hint="build a new version",
+        )
+    if proof.image_sha256 != release.image.sha256:
+        raise HallmarkError(
+            "the certificate is of another image than the release",
+            where=artefacts.certificate,
+            why="the gallery would promise what was seen in other bytes",
+            hint=f"certify and publish again: hallmark publish {release.recipe} --version {release.version}",
+        )
+    must_satisfy(proof, proof.policies, where=artefacts.certificate)
+    licence.guard(
+        proof.predicate.subject_os.partition(" ")[0],
+        name=release.distribution,
+        licence=release.licence,
+        visibility=release.visibility,
+        where=str(artefacts.release),
+    )
+
+
+def _blob(release: Release, record: Path) -> Location:
+    for place in release.locations:
+        if isinstance(parse(place.destination), AzureDestination) and place.deleted is None:
+            return place
+    raise HallmarkError(
+        f"{release.recipe} {release.version} is in no Azure storage account",
+        where=record,
+        why="a gallery makes its versions of a blob",
+        hint=f"publish it there first: hallmark publish {release.recipe} --destination azure://ACCOUNT/CONTAINER",
+    )
+
+
+def _account(offer: Offer, place: Location) -> str:
+    where = parse(place.destination)
+    assert isinstance(where, AzureDestination)
+    return offer.storage_account or (
+        f"/subscriptions/{offer.gallery.subscription}/resourceGroups/{offer.gallery.group}"
+        f"/providers/Microsoft.Storage/storageAccounts/{where.account}"
+    )
+
+
+def _tags(release: Release, proof: Certificate) -> dict[str, str]:
+    made = {
+        tags.RECIPE: release.recipe,
+        tags.VERSION: release.version,
+        tags.BUILD: release.plan_digest[:16],
+        tags.CHANNEL: release.state,
+    }
+    return made | ({tags.EXPIRES: f"{proof.expires:%Y-%m-%d}"} if release.state == "staged" else {})
+
+
+def _recorded(release: Release, made: GalleryVersion, record: Path) -> Release:
+    others = tuple(item for item in release.galleries if item.id != made.id)
+    before = next((item for item in release.galleries if item.id == made.id), None)
+    if before is not None:
+        more = tuple(dict.fromkeys((*before.regions, *made.regions)))
+        made = made.model_copy(
+            update={"regions": more, "managed_image": made.managed_image or before.managed_image}
+        )
+    if made == before:
+        return release
+    after = release.model_copy(update={"galleries": (*others, made)})
+    after.write(record)
+    return after

@@ -1,0 +1,130 @@
+"""Clearing away what nobody needs any more; nothing that is released, and nothing that Hallmark didn't make.
+
+What is at a destination says itself, by its tags, whose it is and until when it is kept. The records in this
+workspace can only save something, never condemn it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobProperties, ContainerClient
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.publish import tags
+from builder.publish.blob import INCOMPLETE, STATE
+from builder.publish.destination import Destination, FileDestination
+from builder.publish.records import records
+from builder.publish.release import Release, State
+from builder.publish.service import service_of
+from builder.publish.storage import explained
+from builder.workspace import Artefacts, Workspace
+
+__all__ = ["UNFINISHED", "Litter", "clear", "reason"]
+
+#: How long an upload that was never finished may still be taken up again.
+UNFINISHED = timedelta(days=7)
+
+#: The states that releases have by the records here, by recipe and version.
+States = Mapping[tuple[str, str], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Litter:
+    """Something that may go: what it is, where, why; ``size`` in bytes; ``remove`` deletes it."""
+
+    what: str
+    where: str
+    release: tuple[str, str]
+    why: str
+    size: int
+    remove: Callable[[], None]
+
+
+def reason(found: Mapping[str, str], known: States, *, now: datetime) -> str | None:
+    """Why something with these tags may be cleared away; None when it must stay.
+
+    What is released stays, whether its tags say so or a record; so does what lacks tags, or an expiry.
+    """
+    if not (found.get(tags.RECIPE) and found.get(tags.VERSION)):
+        return None
+    states = {found.get(tags.CHANNEL), known.get((found[tags.RECIPE], found[tags.VERSION]))}
+    day = tags.expiry(found)
+    if "released" in states or day is None or now.date() < day:
+        return None
+    return f"{found.get(tags.CHANNEL, 'staged')}, expired on {day}"
+
+
+def clear(workspace: Workspace, place: Destination, *, apply: bool, now: datetime) -> list[Litter]:
+    """What may go from a destination; with ``apply`` it is deleted, and the records say so.
+
+    :raises HallmarkError: the destination is a directory, or can't be reached.
+    """
+    if isinstance(place, FileDestination):
+        raise HallmarkError(
+            "a directory isn't cleared",
+            where=str(place),
+            why="files carry no tags: nobody could tell what is whose",
+            hint="delete by hand what the catalog calls withdrawn",
+        )
+    found = records(workspace)
+    known: States = {(item.recipe, item.version): item.state for _, item in found}
+    with service_of(place, workspace) as service:
+        container = service.get_container_client(place.container)
+        where = str(container.url).partition("?")[0]
+        with explained("look for what may be cleared", where):
+            try:
+                litter = list(_blobs(container, known, now))
+            except ResourceNotFoundError:
+                litter = []
+            for item in litter if apply else ():
+                item.remove()
+                _record(found, item, str(place), now)
+                log.info(f"deleted: {item.where}")
+    return litter
+
+
+def _blobs(container: ContainerClient, known: States, now: datetime) -> Iterator[Litter]:
+    for blob in container.list_blobs(include=["metadata"]):
+        found = dict(blob.metadata or {})
+        why = reason(found, known, now=now)
+        release = (found.get(tags.RECIPE, ""), found.get(tags.VERSION, ""))
+        if found.get(STATE) == INCOMPLETE and all(release):
+            # Never a release; its tags tell when the release would have expired, not the upload.
+            idle = now - blob.last_modified
+            why = f"an upload that nobody finished for {idle.days} days" if idle > UNFINISHED else None
+        if why is None:
+            continue
+        if blob.lease.state == "leased":
+            log.info(f"{blob.name} stays: somebody is working with it")
+            continue
+        yield Litter("blob", str(blob.name), release, why, int(blob.size), _remover(container, blob))
+
+
+def _remover(container: ContainerClient, blob: BlobProperties) -> Callable[[], None]:
+    def remove() -> None:
+        # Only as it was seen: who promoted it in this moment keeps it.
+        container.get_blob_client(str(blob.name)).delete_blob(
+            delete_snapshots="include", etag=str(blob.etag), match_condition=MatchConditions.IfNotModified
+        )
+
+    return remove
+
+
+def _record(found: list[tuple[Artefacts, Release]], item: Litter, destination: str, now: datetime) -> None:
+    for artefacts, release in found:
+        if (release.recipe, release.version) != item.release:
+            continue
+        locations = tuple(
+            place.model_copy(update={"deleted": now})
+            if place.destination == destination and place.blob == item.where and place.deleted is None
+            else place
+            for place in release.locations
+        )
+        if locations != release.locations:
+            release.model_copy(update={"locations": locations}).write(artefacts.release)

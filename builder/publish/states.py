@@ -1,0 +1,216 @@
+"""The states of a release: staged → released → deprecated → withdrawn; and the way back of a channel.
+
+A channel is a recipe's line of releases; its current one is the newest that is released. Every change says
+who, when and why, in the record and at the destination. Run again, a change does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from builder import log
+from builder.errors import HallmarkError
+from builder.publish import gate, licence, tags
+from builder.publish.destination import FileDestination, parse
+from builder.publish.mark import mark
+from builder.publish.records import of_recipe, one
+from builder.publish.release import GalleryVersion, Location, Release, State, Transition, now_utc, whoami
+from builder.publish.service import service_of
+from builder.versions import parse as parse_version
+from builder.workspace import Artefacts, Workspace
+from certification.certificate import read
+
+__all__ = ["GRACE", "Actor", "change", "current", "rollback"]
+
+#: How long a withdrawn release stays for an investigation before it may be cleared away.
+GRACE = timedelta(days=30)
+_FROM: dict[State, tuple[State, ...]] = {
+    "staged": (),
+    "released": ("staged", "deprecated"),
+    "deprecated": ("released",),
+    "withdrawn": ("staged", "released", "deprecated"),
+}
+_INSTEAD: dict[State, str] = {
+    "staged": "promote it first, or withdraw it",
+    "released": "deprecate or withdraw it",
+    "deprecated": "promote it again, or withdraw it",
+    "withdrawn": "it never comes back: build a new version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes a state, when and why; and with which key certificates are checked."""
+
+    why: str
+    public_key: Path
+    who: str
+    now: datetime
+
+    @classmethod
+    def of(cls, *, why: str, public_key: Path, who: str | None = None, now: datetime | None = None) -> Actor:
+        """The person at this machine, now.
+
+        :raises HallmarkError: no reason is given.
+        """
+        if not why.strip():
+            raise HallmarkError(
+                "a change of state needs a reason",
+                why="whoever meets the release in the catalog wants to know it",
+                hint='--why "…"',
+            )
+        return cls(why.strip(), public_key, who or whoami(), now or now_utc())
+
+
+def change(
+    workspace: Workspace, recipe: str, state: State, *, version: str | None, actor: Actor
+) -> tuple[Release, bool]:
+    """Bring one release (the newest by default) into a state; the record, and whether anything changed.
+
+    :raises HallmarkError: there is no such release, it can't go there from its state, its certificate or its
+        licence doesn't allow it (promotion only), or a destination can't be reached: nothing is recorded.
+    """
+    artefacts, release = one(workspace, recipe, version)
+    return _change(workspace, artefacts, release, state, actor, rollback_to=None)
+
+
+def current(workspace: Workspace, channel: str) -> Release | None:
+    """What consumers of a channel should take: its newest release in state released."""
+    return next((item for _, item in of_recipe(workspace, channel) if item.state == "released"), None)
+
+
+def rollback(workspace: Workspace, channel: str, *, to: str | None, actor: Actor) -> tuple[Release, bool]:
+    """Take back the current release of a channel: an earlier one is current again, newer ones are withdrawn.
+
+    :param to: the version to go back to; by default the one that was released before the current one. Run
+        again without it, a rollback that was made, or begun, is only finished: it never goes back twice.
+    :raises HallmarkError: there is nothing to go back to, or that can't be released any more.
+    """
+    found = of_recipe(workspace, channel)
+    if to is None:
+        last = max((item.history[-1] for _, item in found), key=lambda made: (made.when, made.rollback or ""))
+        to = last.rollback or _before_current(channel, found).version
+    artefacts, target = one(workspace, channel, to)
+    newer = [
+        (place, item)
+        for place, item in found
+        if item.state == "released" and parse_version(item.version) > parse_version(target.version)
+    ]
+    # The good one first: killed in between, the channel has two releases and not none.
+    target, changed = _change(workspace, artefacts, target, "released", actor, rollback_to=to)
+    for place, item in newer:
+        _, moved = _change(workspace, place, item, "withdrawn", actor, rollback_to=to)
+        changed = changed or moved
+    return target, changed
+
+
+def _before_current(channel: str, found: list[tuple[Artefacts, Release]]) -> Release:
+    versions = [item for _, item in found]
+    now = next((item for item in versions if item.state == "released"), None)
+    if now is None:
+        raise HallmarkError(
+            f"nothing of {channel} is released",
+            why="a rollback takes the current release back",
+            hint=f"promote a version: hallmark promote {channel} --why WHY",
+        )
+    earlier = versions[versions.index(now) + 1 :]
+    for item in earlier:
+        if item.was_released and item.state != "withdrawn":
+            return item
+    raise HallmarkError(
+        f"{channel} has no release before {now.version} to go back to",
+        details=[f"{item.version} is {item.state}" for item in earlier],
+        hint=f"take it back all the same: hallmark withdraw {channel} --version {now.version} --why WHY",
+    )
+
+
+def _change(
+    workspace: Workspace,
+    artefacts: Artefacts,
+    release: Release,
+    state: State,
+    actor: Actor,
+    *,
+    rollback_to: str | None,
+) -> tuple[Release, bool]:
+    moves = release.state != state
+    if moves and release.state not in _FROM[state]:
+        raise HallmarkError(
+            f"{release.recipe} {release.version} is {release.state} and can't become {state}",
+            where=artefacts.release,
+            hint=_INSTEAD[release.state],
+        )
+    if moves and state == "released":
+        _must_be_releasable(artefacts, release, actor)
+    expires = release.history[-1].when + GRACE if not moves else actor.now + GRACE
+    until = expires.date() if state == "withdrawn" else None
+    locations = tuple(
+        _mark(workspace, artefacts, release, place, state, until) for place in release.locations
+    )
+    for offered in release.galleries:
+        _mark_in_gallery(offered, release, state, until)
+    after = release.model_copy(update={"locations": locations})
+    if moves:
+        made = Transition(state=state, when=actor.now, who=actor.who, why=actor.why, rollback=rollback_to)
+        after = after.model_copy(update={"history": (*release.history, made)})
+    if after != release:
+        after.write(artefacts.release)
+    word = "is now" if moves else "is"
+    log.info(f"{release.recipe} {release.version} {word} {state}")
+    return after, moves
+
+
+def _must_be_releasable(artefacts: Artefacts, release: Release, actor: Actor) -> None:
+    """The certificate holds today, for these bytes and today's policies; so does the licence."""
+    proof = read(artefacts.certificate, actor.public_key, now=actor.now)
+    if proof.image_sha256 != release.image.sha256:
+        raise HallmarkError(
+            "the certificate is of another image than the release",
+            where=artefacts.certificate,
+            hint=f"certify and publish again: hallmark publish {release.recipe} --version {release.version}",
+        )
+    gate.must_satisfy(proof, proof.policies, where=artefacts.certificate)
+    for system in (release.distribution_id, proof.predicate.subject_os.partition(" ")[0]):
+        licence.guard(
+            system,
+            name=release.distribution,
+            licence=release.licence,
+            visibility=release.visibility,
+            where=str(artefacts.release),
+        )
+
+
+def _mark(
+    workspace: Workspace,
+    artefacts: Artefacts,
+    release: Release,
+    place: Location,
+    state: State,
+    expires: date | None,
+) -> Location:
+    where = parse(place.destination)
+    if isinstance(where, FileDestination) or place.blob is None or place.deleted is not None:
+        if state == "withdrawn":
+            log.warn(f"{place.url} stays where it is: take it out of the library")
+        return place
+    with service_of(where, workspace) as service:
+        blob = service.get_blob_client(where.container, place.blob)
+        etag = mark(blob, release, state, etag=place.etag, expires=expires, image=artefacts.image)
+    return place if etag == place.etag else place.model_copy(update={"etag": etag})
+
+
+def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:
+    """Only what is released may be a gallery's latest version."""
+    # Not at the top: most publishing never talks to Azure Resource Manager, and its library is slow to load.
+    from builder.gallery import exclude, managed, parse_gallery
+    from builder.gallery.arm import connect
+
+    address = parse_gallery(offered.gallery)
+    with connect(address.subscription) as client:
+        marks = {tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None}
+        latest = state == "released"
+        exclude(client, address, offered.definition, release.version, excluded=not latest, tags=marks)
+        if offered.managed_image:
+            managed.mark(client, offered.managed_image, tags=marks)

