@@ -220,7 +220,10 @@ class RunRecord(Model):
     """How one look at the image went. Written last: a run without it ended early.
 
     ``problems`` are defects of the suite or of the run itself (a test without a requirement, a crash). Any
-    problem makes the run an error. ``before`` and ``after`` identify the image's bytes at both ends.
+    problem makes the run an error. ``before`` and ``after`` identify the image's bytes at both ends; both are
+    empty for a running machine of which nobody has the image. ``console`` are the last lines of the guest's
+    serial console where something went wrong. ``recorded`` is when the look was taken that this one repeats
+    from its recording. ``claim`` is what the image was called, where it was called anything.
     """
 
     format: int = RUN_FORMAT
@@ -234,6 +237,9 @@ class RunRecord(Model):
     suites: str
     started: str
     seconds: float
+    console: tuple[str, ...] = ()
+    recorded: str | None = None
+    claim: str | None = None
 
 
 class Waiver(Model):

@@ -6,9 +6,9 @@ the requirements that it did not decide become errors, never passes, and never a
 
 from __future__ import annotations
 
-import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from builder.errors import CommandFailed, HallmarkError
 from builder.run import run
 from certification import catalogue as catalogues
 from certification.catalogue import REQUIREMENTS, SUITES
+from certification.evidence import scrub
 from certification.model import Observation, RunRecord, View
 from certification.views.base import identity
 
-__all__ = ["DEADLINES", "observe"]
+__all__ = ["DEADLINES", "give_up", "keep_console", "observe"]
 
 #: Seconds until a look is given up. Generous: an emulated machine under load takes several times its usual
 #: time.
@@ -30,10 +31,11 @@ _CONFIG = Path(__file__).resolve().parent / "pytest.ini"
 
 def observe(
     view: View,
-    image: Path,
+    image: Path | None,
     *,
     out: Path,
     logs: Path,
+    replay: Path | None = None,
     ssh_config: Path | None = None,
     variant: str | None = None,
     claim: str | None = None,
@@ -49,6 +51,8 @@ def observe(
     Writes ``observations.jsonl``, ``evidence.jsonl`` and ``run.json`` to ``out``. A failed requirement is a
     result, not an error of this function.
 
+    :param image: None: a running machine of which nobody has the image (``ssh_config``), or a recording.
+    :param replay: an ``evidence.jsonl`` or its directory: look at that, not at an image.
     :param logs: where the suite's own output goes (``observe-VIEW.log``).
     :param variant: the firmware of a booted view, ``bios`` or ``uefi``.
     :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
@@ -58,8 +62,8 @@ def observe(
     :param test_seconds: the deadline of each single test.
     :raises HallmarkError: the image can't be read, or the catalogue is broken.
     """
-    known = catalogues.load(catalogue)
-    before = identity(image)
+    catalogues.load(catalogue)  # a broken one is an error here, not in a process of its own
+    before = identity(image) if image is not None else ""
     out.mkdir(parents=True, exist_ok=True)
     logs.mkdir(parents=True, exist_ok=True)
     for name in ("observations.jsonl", "evidence.jsonl", "run.json"):
@@ -68,7 +72,9 @@ def observe(
     log_file = logs / f"observe-{name}.log"
     argv = [sys.executable, "-m", "pytest", "-p", "certification.plugin", "-p", "no:cacheprovider"]
     argv += ["-c", str(_CONFIG), "--rootdir", str(suites), "-q", "--tb=short", "--durations=15"]
-    argv += ["--hallmark-view", view, "--hallmark-image", str(image), "--hallmark-out", str(out)]
+    argv += ["--hallmark-view", view, "--hallmark-out", str(out)]
+    for option, path in (("image", image), ("replay", replay)):
+        argv += [f"--hallmark-{option}", str(path)] if path is not None else []
     argv += ["--hallmark-catalogue", str(catalogue), "--hallmark-test-seconds", str(test_seconds)]
     if ssh_config is not None:
         argv += ["--hallmark-ssh-config", str(ssh_config)]
@@ -91,37 +97,54 @@ def observe(
     trouble: str | None = None
     try:
         done = run(argv, env=env, check=False, log_file=log_file, timeout=deadline or DEADLINES[view])
-        if done.returncode not in (0, 1):
+        # 5: no test was left to run, because no requirement applies; the records say so.
+        if done.returncode not in (0, 1) and not (done.returncode == 5 and (out / "run.json").exists()):
             trouble = f"the suites ended with status {done.returncode}{_tail(log_file)}"
     except CommandFailed as error:
         trouble = f"the suites were ended: {error.what}"
     seconds = time.monotonic() - began
     if trouble is not None or not (out / "run.json").exists():
-        trouble = trouble or f"the suites ended without a record{_tail(log_file)}"
-        _record_trouble(
-            trouble, view=view, variant=variant, out=out, known=known, before=before, image=image, only=only,
-            started=started, seconds=seconds, suites=suites,
-        )  # fmt: skip
-        log.warn(f"{name} view: {trouble.splitlines()[0]}")
+        give_up(
+            trouble or f"the suites ended without a record{_tail(log_file)}",
+            view=view,
+            image=image,
+            before=before,
+            variant=variant,
+            out=out,
+            catalogue=catalogue,
+            suites=suites,
+            only=only,
+            started=started,
+            seconds=seconds,
+        )
     _summarise(out, name, seconds)
 
 
-def _record_trouble(
+def give_up(
     trouble: str,
     *,
     view: View,
-    variant: str | None,
+    image: Path | None,
     out: Path,
-    known: catalogues.Catalogue,
-    before: str,
-    image: Path,
-    only: tuple[str, ...],
-    started: datetime,
-    seconds: float,
-    suites: Path,
+    variant: str | None = None,
+    console: Sequence[str] = (),
+    before: str | None = None,
+    catalogue: Path = REQUIREMENTS,
+    suites: Path = SUITES,
+    only: tuple[str, ...] = (),
+    started: datetime | None = None,
+    seconds: float = 0.0,
 ) -> None:
-    """Complete the records of a look that came to no good end: what has no verdict is an error."""
-    path = out / "observations.jsonl"
+    """Complete the records of a look that came to no good end, or to none: what has no verdict is an error.
+
+    :param trouble: what happened; its first line becomes the message of each error.
+    :param console: the last lines of the guest's serial console.
+    :param before: the identity of the image when the look began; default: as it is now.
+    """
+    known = catalogues.load(catalogue)
+    out.mkdir(parents=True, exist_ok=True)
+    trouble = scrub(trouble)
+    path, record_path = out / "observations.jsonl", out / "run.json"
     kept: list[Observation] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -131,29 +154,45 @@ def _record_trouble(
     decided = {observation.requirement for observation in kept}
     for entry in known:
         if view in entry.views and entry.id not in decided and (not only or entry.id in only):
+            message = trouble.splitlines()[0]
             kept.append(
                 Observation(
-                    requirement=entry.id,
-                    view=view,
-                    variant=variant,
-                    outcome="error",
-                    message=trouble.splitlines()[0],
+                    requirement=entry.id, view=view, variant=variant, outcome="error", message=message
                 )
             )
     path.write_text("".join(observation.model_dump_json() + "\n" for observation in kept), encoding="utf-8")
     (out / "evidence.jsonl").touch()
-    record = RunRecord(
-        view=view,
-        variant=variant,
-        problems=(trouble,),
-        before=before,
-        after=identity(image),
-        catalogue=known.digest,
-        suites=catalogues.suites_digest(suites),
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(seconds, 2),
-    )
-    (out / "run.json").write_text(record.model_dump_json(indent=2) + os.linesep, encoding="utf-8")
+    if record_path.exists():
+        record = RunRecord.model_validate_json(record_path.read_text(encoding="utf-8"))
+        record = record.model_copy(update={"problems": (*record.problems, trouble)})
+    else:
+        after = identity(image) if image is not None else ""
+        record = RunRecord(
+            view=view,
+            variant=variant,
+            problems=(trouble,),
+            before=before if before is not None else after,
+            after=after,
+            catalogue=known.digest,
+            suites=catalogues.suites_digest(suites),
+            started=(started or datetime.now(UTC)).isoformat(timespec="seconds"),
+            seconds=round(seconds, 2),
+        )
+    record_path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    keep_console(out, console)
+    log.warn(f"{f'{view}-{variant}' if variant else view} view: {trouble.splitlines()[0]}")
+
+
+def keep_console(out: Path, lines: Sequence[str]) -> None:
+    """Add the last lines of the guest's serial console to the record of a look that went wrong."""
+    path = out / "run.json"
+    record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    observations = (out / "observations.jsonl").read_text(encoding="utf-8").splitlines()
+    wrong = any(Observation.model_validate_json(line).outcome == "error" for line in observations)
+    if lines and (record.problems or wrong):
+        console = tuple(scrub("\n".join(lines)).splitlines())
+        record = record.model_copy(update={"console": console})
+        path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _summarise(out: Path, name: str, seconds: float) -> None:

@@ -9,9 +9,7 @@ test that compared nothing are errors. What is observed goes to ``observations.j
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,11 @@ import pytest
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
 from certification.checks import Checks
-from certification.evidence import EvidenceLog, scrub
-from certification.model import VIEWS, Observation, Outcome, Requirement, RunRecord, Subject, View
+from certification.model import VIEWS, Observation, Requirement, View
 from certification.outcome import deadline, verdict_of
-from certification.views import open_view
-from certification.views.base import OpenView, identity
+from certification.session import Session
 
-__all__ = ["TEST_SECONDS", "Session"]
+__all__ = ["TEST_SECONDS"]
 
 #: Seconds that one test may take.
 TEST_SECONDS = 120.0
@@ -34,116 +30,11 @@ _key = pytest.StashKey["Session"]()
 _checks_key = pytest.StashKey[Checks]()
 
 
-class Session:
-    """One look at one image: the catalogue, the open view, the records written so far."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        option = config.getoption
-        self.view: View = option("hallmark_view")
-        self.variant: str | None = option("hallmark_variant")
-        self.image = Path(option("hallmark_image"))
-        self.out = Path(option("hallmark_out"))
-        self.ssh_config = Path(option("hallmark_ssh_config")) if option("hallmark_ssh_config") else None
-        self.force_tcg = bool(option("hallmark_force_tcg"))
-        self.test_seconds = float(option("hallmark_test_seconds"))
-        self.catalogue = catalogues.load(Path(option("hallmark_catalogue")))
-        only = option("hallmark_only")
-        self.only = frozenset(only.split(",")) if only else None
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "run.json").unlink(missing_ok=True)
-        self.evidence = EvidenceLog(self.out / "evidence.jsonl", view=self.view, variant=self.variant)
-        self._observations = (self.out / "observations.jsonl").open("w", encoding="utf-8")
-        self.problems: list[str] = []
-        self.seen: dict[str, set[str]] = {}
-        self.subject: Subject | None = None
-        self.before = identity(self.image)
-        self.started = datetime.now(UTC)
-        self._began = time.monotonic()
-        self._open: OpenView | None = None
-        self.failure: HallmarkError | None = None
-        if not option("collectonly"):
-            self.start()
-
-    def start(self) -> None:
-        """Open the view. A view that can't be opened makes every requirement in it an error."""
-        try:
-            self._open = open_view(
-                self.view,
-                image=self.image,
-                work=self.out,
-                evidence=self.evidence,
-                ssh_config=self.ssh_config,
-                force_tcg=self.force_tcg,
-            )
-            self.subject = self._open.subject()
-        except HallmarkError as error:
-            self.problem(f"the {self.view} view could not be opened: {error}")
-            self.failure = error
-
-    @property
-    def opened(self) -> OpenView:
-        """The open view.
-
-        :raises HallmarkError: it could not be opened.
-        """
-        if self._open is None:
-            raise self.failure or HallmarkError("the view is not open")
-        return self._open
-
-    def problem(self, text: str) -> None:
-        """Remember a defect of the suite or of the run."""
-        self.problems.append(scrub(text))
-
-    def wanted(self) -> Iterator[Requirement]:
-        """The requirements that this view can prove."""
-        for item in self.catalogue:
-            if self.view in item.views and (self.only is None or item.id in self.only):
-                yield item
-
-    def write(self, observation: Observation) -> None:
-        """Append an observation."""
-        self.seen.setdefault(observation.requirement, set()).add(observation.test)
-        self._observations.write(observation.model_dump_json() + "\n")
-        self._observations.flush()
-
-    def observation(self, requirement: str, outcome: Outcome, message: str = "", **more: Any) -> None:
-        """Build an observation of this view and append it."""
-        self.write(
-            Observation(
-                requirement=requirement,
-                view=self.view,
-                variant=self.variant,
-                outcome=outcome,
-                message=scrub(message),
-                **more,
-            )
-        )
-
-    def finish(self, suites: str) -> None:
-        """Close the view and write ``run.json``, the sign that the run came to its end."""
-        if self._open is not None:
-            self._open.close()
-        self._observations.close()
-        self.evidence.close()
-        record = RunRecord(
-            view=self.view,
-            variant=self.variant,
-            subject=self.subject,
-            problems=tuple(self.problems),
-            before=self.before,
-            after=identity(self.image),
-            catalogue=self.catalogue.digest,
-            suites=suites,
-            started=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self._began, 2),
-        )
-        (self.out / "run.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hallmark", "certification of images")
     group.addoption("--hallmark-view", choices=VIEWS, help="how to look at the image")
-    group.addoption("--hallmark-image", help="the VHD file")
+    group.addoption("--hallmark-image", help="the VHD file; without one, only the booted view can look")
+    group.addoption("--hallmark-replay", help="a recording that answers in the place of the image")
     group.addoption("--hallmark-out", help="directory for observations.jsonl, evidence.jsonl and run.json")
     group.addoption("--hallmark-ssh-config", help="booted view: ssh_config with a host named `subject`")
     group.addoption("--hallmark-variant", help="booted view: the firmware, bios or uefi")
@@ -170,9 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("pytest11.testinfra"):
         # Its own `host` fixture would quietly look at the machine that runs the tests.
         raise pytest.UsageError("testinfra's pytest plugin must not be loaded: add -p no:testinfra")
-    for name in ("hallmark_image", "hallmark_out"):
-        if not config.getoption(name):
-            raise pytest.UsageError(f"--{name.replace('_', '-')} is required with --hallmark-view")
+    if not config.getoption("hallmark_out"):
+        raise pytest.UsageError("--hallmark-out is required with --hallmark-view")
     try:
         config.stash[_key] = Session(config)
     except HallmarkError as error:
@@ -180,10 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    # Normally a no-op; after an internal error the appliance must still go down.
     session = config.stash.get(_key, None)
-    if session is not None and session._open is not None:
-        session._open.close()
+    if session is not None:
+        session.stop()
 
 
 @pytest.hookimpl(trylast=True)

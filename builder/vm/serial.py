@@ -74,6 +74,10 @@ _PROVISIONED = re.compile(r"Cloud-init v\. \S+ finished at")
 _LOGIN = re.compile(r"^\S+ login: ?", re.MULTILINE)
 
 
+# Bytes: what is read at once, the longest line that is remembered, and more than any boot prints.
+_PIECE, _LONGEST_LINE, _FLOOD = 8 << 20, 1 << 16, 256 << 20
+
+
 def clean(data: bytes) -> str:
     """Serial output as plain text: no escape sequences, line feeds alone at line ends."""
     text = data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -99,7 +103,7 @@ class SerialLog:
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self._position)
-                data = stream.read()
+                data = stream.read(_PIECE)
         except FileNotFoundError:
             return self.failure
         self._position += len(data)
@@ -107,6 +111,7 @@ class SerialLog:
             return self.failure
         text = self._pending + clean(data)
         complete, newline, self._pending = text.rpartition("\n")
+        self._pending = self._pending[-_LONGEST_LINE:]
         # The last line is looked at too, for prompts end without a line feed, but counted once it is
         # complete.
         self.kernels += len(_KERNEL.findall(complete + newline))
@@ -115,6 +120,11 @@ class SerialLog:
         self.provisioned = self.provisioned or bool(_PROVISIONED.search(text))
         if self.failure is None:
             self.failure = _find_failure(text)
+        if self.failure is None and self._position > _FLOOD:
+            shown = text[-200:].strip()
+            self.failure = Failure(
+                "the guest floods its serial line", shown, "nothing boots with that much to say"
+            )
         return self.failure
 
     def tail(self, lines: int = 30) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import pytest
@@ -18,16 +18,17 @@ def guest(hallmark: Any, host: Any) -> Guest:
 
 
 @pytest.fixture(scope="session")
-def facts(guest: Guest, pytestconfig: pytest.Config) -> Facts:
+def facts(guest: Guest, hallmark: Any) -> Facts:
     """What must be there: in what the image is called, which is not always what it says that it is."""
     return Facts.of(
         guest.os_release,
-        claim=pytestconfig.getoption("hallmark_claim"),
+        claim=hallmark.claim,
         machine="x86_64" if guest.booted else guest.machine,
     )
 
 
 @pytest.fixture(scope="session")
-def today() -> date:
-    """The day of the certification, UTC."""
-    return datetime.now(UTC).date()
+def today(hallmark: Any) -> date:
+    """The day of the look, UTC; of a recording, the day on which it was made."""
+    day: date = hallmark.day
+    return day

@@ -23,7 +23,7 @@ OPEN_SERVICES = {"ssh", "dhcpv6-client"}
 
 @requirement("ccsp.syslog-default")
 def test_logging(guest: Guest, check: Checks) -> None:
-    nonce = f"certification-{secrets.token_hex(8)}"
+    nonce = guest.access.made("nonce", lambda: f"certification-{secrets.token_hex(8)}".encode()).decode()
     script = (
         f"logger -t certification {nonce}; for i in 1 2 3 4 5 6 7 8 9 10; do "
         f"grep -q {nonce} /var/log/messages && break; sleep 1; done; "

@@ -300,8 +300,7 @@ def test_program(guest: Guest, check: Checks) -> None:
         expected=", ".join(versions) or "at least one",
         otherwise="none",
     )
-    with tempfile.TemporaryDirectory(prefix="hallmark-testkit-") as work:
-        assembly = base64.b64encode(testkit.build(Path(work)).assembly.read_bytes()).decode()
+    assembly = base64.b64encode(guest.access.made("testkit", _compile)).decode()
     arguments = [3, 14, -15, 92, 65358, 979323]
     for version in versions:
         output = guest.host.run(f"sh -c {shlex.quote(_script(assembly, version, arguments))}")
@@ -319,6 +318,11 @@ def test_program(guest: Guest, check: Checks) -> None:
             expected="some",
             observed=got.get("collections", "not printed"),
         )
+
+
+def _compile() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="hallmark-testkit-") as work:
+        return testkit.build(Path(work)).assembly.read_bytes()
 
 
 def _script(assembly: str, version: str, arguments: list[int]) -> str:

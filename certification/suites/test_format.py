@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from certification.checks import requirement
@@ -44,7 +45,7 @@ def test_fixed(image: ImageBytes, check: Checks) -> None:
 @requirement("azure.vhd-not-vhdx")
 def test_not_vhdx(image: ImageBytes, check: Checks) -> None:
     check.differs("first bytes of the file", unwanted=b"vhdxfile", observed=image.read(0, 8))
-    check.equal("extension", expected=".vhd", observed=image.path.suffix)
+    check.equal("extension", expected=".vhd", observed=PurePath(image.name).suffix)
 
 
 @requirement("azure.vhd-virtual-size-mib")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from certification.views.format import ImageBytes
     from certification.views.inventory import Inventory
 
-__all__ = ["GuestAccess", "OpenView", "identity", "parse_os_release"]
+__all__ = [
+    "GuestAccess",
+    "OpenView",
+    "booted_subject",
+    "disk_subject",
+    "glob_command",
+    "identity",
+    "parse_os_release",
+]
 
 _CELL = 1 << 20
 
@@ -40,6 +49,12 @@ class OpenView(Protocol):
     def subject(self) -> Subject | None:
         """What the guest says it is; None when the view can't see it."""
 
+    def check(self) -> None:
+        """Asked after the last test: the view still shows what it showed.
+
+        :raises HallmarkError: it doesn't.
+        """
+
     def close(self) -> None:
         """Give back processes and files."""
 
@@ -61,6 +76,32 @@ class GuestAccess(Protocol):
 
     def rpmdb(self) -> Path:
         """A directory on this machine with a copy of the guest's rpm database. Cached."""
+
+    def made(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What ``make`` makes for a test on this machine; from a recording, what it made then.
+
+        For what can't be made twice alike and becomes part of a command: a nonce, a compiled program.
+        """
+
+
+def disk_subject(access: GuestAccess) -> Subject:
+    """What the guest's files say that it is."""
+    text = access.read_bytes("/etc/os-release") or b""
+    fields = parse_os_release(text.decode(errors="replace"))
+    ostree = access.inventory().get("/ostree") is not None
+    return _identified(Subject.from_os_release(fields, ostree=ostree))
+
+
+def booted_subject(host: Any) -> Subject:
+    """What a running guest says that it is."""
+    result = host.run("cat /etc/os-release; test -e /run/ostree-booted && echo OSTREE=1; :")
+    fields = parse_os_release(result.stdout)
+    return _identified(Subject.from_os_release(fields, ostree="OSTREE" in fields))
+
+
+def glob_command(pattern: str) -> str:
+    """A shell line that prints the paths that match ``pattern``, one a line."""
+    return f'for f in {pattern}; do if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\\n" "$f"; fi; done'
 
 
 def identity(path: Path) -> str:
@@ -96,6 +137,15 @@ def identity(path: Path) -> str:
     except OSError as error:
         raise HallmarkError(f"cannot read the image: {error.strerror}", where=path) from None
     return digest.hexdigest()
+
+
+def _identified(subject: Subject) -> Subject:
+    if not subject.id:
+        raise HallmarkError(
+            "the guest doesn't say what it is: its os-release has no ID",
+            why="which requirements apply depends on it",
+        )
+    return subject
 
 
 def parse_os_release(text: str) -> dict[str, str]:

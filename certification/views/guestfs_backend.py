@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import io
 import shlex
+import shutil
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,15 @@ from certification.evidence import EvidenceLog
 from certification.model import Subject
 from certification.views import rpmdb
 from certification.views.appliance import Appliance
-from certification.views.base import parse_os_release
-from certification.views.inventory import FIND_FORMAT, Inventory, parse_digests, parse_find, parse_xattrs
+from certification.views.base import disk_subject
+from certification.views.inventory import (
+    FIND_FORMAT,
+    Inventory,
+    pack,
+    parse_digests,
+    parse_find,
+    parse_xattrs,
+)
 from certification.views.native import NATIVE
 
 if TYPE_CHECKING:
@@ -80,12 +89,15 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
             seconds=timeout,
             limit=_OUTPUT_LIMIT,
         )
-        if status in (124, 137):
-            raise HallmarkError(f"a command in the guest's root took longer than {timeout:g} s: {command}")
-        if status == _XFSZ:
-            raise HallmarkError(
-                f"a command in the guest's root printed more than {_OUTPUT_LIMIT} bytes: {command}"
-            )
+        failed = {
+            124: f"took longer than {timeout:g} s",
+            137: f"took longer than {timeout:g} s",
+            _XFSZ: f"printed more than {_OUTPUT_LIMIT} bytes",
+        }.get(status)
+        if failed is not None:
+            what = f"a command in the guest's root {failed}: {command}"
+            self._evidence.failure(command, what=what, seconds=time.monotonic() - began)
+            raise HallmarkError(what)
         result = self.result(status, command.encode(), stdout, stderr)
         self._evidence.command(
             command,
@@ -116,12 +128,13 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         """A copy of a guest file on this machine; None when there is no such regular file."""
         entry = self.inventory().get(path)
         if entry is None or entry.type != "f":
+            self._evidence.fetched(path, None)
             return None
         if entry.path not in self._fetched:
             target = self._work / f"fetched-{len(self._fetched)}"
             self._appliance.download(entry.path, target)
             self._fetched[entry.path] = target
-        self._evidence.fact(f"fetched {entry.path}", f"{entry.size} bytes, sha256 {entry.sha256}")
+        self._evidence.fetched(path, self._fetched[entry.path])
         return self._fetched[entry.path]
 
     def glob(self, pattern: str) -> list[str]:
@@ -132,6 +145,7 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         """Every file of the mounted filesystems, with labels and digests."""
         if self._inventory is None:
             self._inventory = self._gather()
+            self._evidence.whole("inventory", pack(self._inventory), summary=f"{len(self._inventory)} files")
         return self._inventory
 
     def rpmdb(self) -> Path:
@@ -145,7 +159,12 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
                 )
             place = inventory.resolve(places[0]) or places[0]
             self._rpmdb = rpmdb.unpack(self._appliance.tar(place, self._work), self._work / "rpmdb")
+            self._evidence.directory("rpmdb", {path.name: path for path in self._rpmdb.iterdir()})
         return self._rpmdb
+
+    def made(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What ``make`` makes for a test, recorded."""
+        return self._evidence.made(name, make)
 
     def _gather(self) -> Inventory:
         appliance = self._appliance
@@ -216,6 +235,7 @@ class DiskView:
         evidence: EvidenceLog,
         ssh_config: Path | None = None,
         force_tcg: bool = False,
+        test_seconds: float = 120.0,
     ) -> None:
         self._image_path = image
         self._evidence = evidence
@@ -250,13 +270,13 @@ class DiskView:
         return self._host
 
     def subject(self) -> Subject:
-        text = self._backend.read_bytes("/etc/os-release") or b""
-        return Subject.from_os_release(
-            parse_os_release(text.decode(errors="replace")),
-            ostree=self._backend.inventory().get("/ostree") is not None,
-        )
+        return disk_subject(self._backend)
+
+    def check(self) -> None:
+        """What is on a disk stays there."""
 
     def close(self) -> None:
         if self._bytes is not None:
             self._bytes.close()
         self._appliance.close()
+        shutil.rmtree(self._work, ignore_errors=True)  # what matters of it is in the recording

@@ -7,14 +7,25 @@ sha256sum(1). Paths that are no valid UTF-8 keep their bytes as surrogate escape
 from __future__ import annotations
 
 import fnmatch
+import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-__all__ = ["FIND_FORMAT", "Entry", "Inventory", "parse_digests", "parse_find", "parse_xattrs", "resolve"]
+__all__ = [
+    "FIND_FORMAT",
+    "Entry",
+    "Inventory",
+    "pack",
+    "parse_digests",
+    "parse_find",
+    "parse_xattrs",
+    "resolve",
+    "unpack",
+]
 
 FileType = Literal["f", "d", "l", "c", "b", "p", "s"]
 # type, mode, uid, gid, size, mtime, device number's filesystem, link target, path
@@ -171,6 +182,23 @@ def resolve(path: str, link: object, *, exists: object, follow: bool = True) -> 
             return None
         real = step
     return real
+
+
+def pack(inventory: Inventory) -> bytes:
+    """The listing as it is recorded: a JSON array of the fields of ``Entry`` a line."""
+    return b"".join(json.dumps(astuple(entry)).encode() + b"\n" for entry in inventory)
+
+
+def unpack(data: bytes) -> Inventory:
+    """What ``pack`` made.
+
+    :raises ValueError: it is damaged.
+    """
+    try:
+        entries = [Entry(*json.loads(line)) for line in data.splitlines()]
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return Inventory({entry.path: entry for entry in entries})
 
 
 def parse_find(data: bytes, *, root: str = "") -> dict[str, Entry]:

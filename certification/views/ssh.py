@@ -6,8 +6,11 @@ never in a hang. The connection is multiplexed by the ssh_config.
 
 from __future__ import annotations
 
+import secrets
 import shlex
+import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +24,8 @@ from builder.run import run
 from certification.evidence import EvidenceLog
 from certification.model import Subject
 from certification.views import rpmdb
-from certification.views.base import parse_os_release
-from certification.views.inventory import FIND_FORMAT, Inventory, parse_find
+from certification.views.base import booted_subject, glob_command
+from certification.views.inventory import FIND_FORMAT, Inventory, pack, parse_find
 
 if TYPE_CHECKING:
     from certification.views.format import ImageBytes
@@ -34,6 +37,12 @@ SUBJECT = "subject"
 _COMMAND_SECONDS = 180.0
 _OUTPUT_LIMIT = 8 << 20
 _FILE_LIMIT = 512 << 20
+# After a command that got no answer: does the guest answer anything at all?
+_PROBE_SECONDS = 15.0
+
+
+class _NoAnswer(HallmarkError):
+    """The guest hangs, or the connection to it broke."""
 
 
 class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships no types
@@ -41,8 +50,16 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
 
     NAME = "ssh"
 
-    def __init__(self, *, ssh_config: Path, work: Path, evidence: EvidenceLog) -> None:
-        super().__init__(SUBJECT, ssh_config=str(ssh_config), sudo=True)
+    def __init__(
+        self,
+        *,
+        ssh_config: Path,
+        work: Path,
+        evidence: EvidenceLog,
+        sudo: bool = True,
+        test_seconds: float = 120.0,
+    ) -> None:
+        super().__init__(SUBJECT, ssh_config=str(ssh_config), sudo=sudo)
         self._config = ssh_config
         self._work = work
         self._evidence = evidence
@@ -52,13 +69,15 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         self._inventory: Inventory | None = None
         self._rpmdb: Path | None = None
         self._count = 0
+        self._gone = ""
+        # A command ends before the test that waits for it does, so that the error names the command.
+        self._seconds = min(_COMMAND_SECONDS, 0.8 * test_seconds)
+        self._probe_seconds = min(_PROBE_SECONDS, 0.15 * test_seconds)
 
     def decode(self, data: bytes) -> str:
         return data.decode("utf-8", errors="replace")
 
-    def run(
-        self, command: str, *args: str, timeout: float = _COMMAND_SECONDS, **kwargs: Any
-    ) -> CommandResult:
+    def run(self, command: str, *args: str, timeout: float | None = None, **kwargs: Any) -> CommandResult:
         """Run a shell command in the guest as root.
 
         :param timeout: seconds.
@@ -66,7 +85,11 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         """
         command = self.quote(command, *args)
         began = time.monotonic()
-        status, out, err = self._ssh(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+        try:
+            status, out, err = self._ssh(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+        except HallmarkError as error:
+            self._evidence.failure(command, what=error.what, seconds=time.monotonic() - began)
+            raise
         result = self.result(status, command.encode(), out.read_bytes(), err.read_bytes())
         out.unlink()
         err.unlink()
@@ -99,13 +122,13 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
                 )
             err.unlink()
             self._fetched[path] = out if status == 0 else None
+            if limit == _FILE_LIMIT:  # the content of a smaller one is recorded by read_bytes()
+                self._evidence.fetched(path, self._fetched[path])
         return self._fetched[path]
 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a shell pattern."""
-        out = self.run(
-            f'for f in {pattern}; do if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\\n" "$f"; fi; done'
-        )
+        out = self.run(glob_command(pattern))
         return sorted(out.stdout.splitlines())
 
     def inventory(self) -> Inventory:
@@ -125,7 +148,8 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
                 self._inventory = Inventory(parse_find(out.read_bytes()))
             except ValueError as error:
                 raise HallmarkError(f"the guest's files can't be listed (status {status}): {error}") from None
-            self._evidence.fact("inventory", f"{len(self._inventory)} files below {', '.join(points)}")
+            summary = f"{len(self._inventory)} files below {', '.join(points)}"
+            self._evidence.whole("inventory", pack(self._inventory), summary=summary)
         return self._inventory
 
     def rpmdb(self) -> Path:
@@ -137,17 +161,54 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
                 raise HallmarkError("the guest's rpm database can't be read")
             self._rpmdb = rpmdb.unpack(out.read_bytes(), self._work / "rpmdb")
             out.unlink()
+            self._evidence.directory("rpmdb", {path.name: path for path in self._rpmdb.iterdir()})
         return self._rpmdb
+
+    def made(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What ``make`` makes for a test, recorded."""
+        return self._evidence.made(name, make)
 
     def close(self) -> None:
         """End the multiplexed connection."""
         with suppress(CommandFailed):
             run(["ssh", "-F", self._config, "-O", "exit", SUBJECT], check=False, timeout=10)
 
-    def _ssh(self, command: str, *, limit: int, timeout: float = _COMMAND_SECONDS) -> tuple[int, Path, Path]:
+    def greet(self) -> None:
+        """Make sure that what is there answers what it is asked, and not just anything.
+
+        :raises HallmarkError: it doesn't.
+        """
+        nonce = secrets.token_hex(16)
+        status, out, err = self._ssh(f"printf '<%s>' {nonce}", limit=_OUTPUT_LIMIT)
+        answer = out.read_bytes()
+        out.unlink()
+        err.unlink()
+        if (status, answer) != (0, f"<{nonce}>".encode()):
+            raise HallmarkError(
+                "the guest doesn't answer what it is asked",
+                why="any of its other answers could be garbage, too",
+                details=[f"asked to print <{nonce}>", f"status {status}, {answer[:100]!r}"],
+            )
+
+    def _ssh(self, command: str, *, limit: int, timeout: float | None = None) -> tuple[int, Path, Path]:
+        if self._gone:
+            # One guest that hangs must not cost a deadline for each of a hundred tests.
+            raise HallmarkError(self._gone)
+        try:
+            return self._once(command, limit=limit, timeout=timeout or self._seconds)
+        except _NoAnswer:
+            try:
+                status = self._once("echo", limit=1024, timeout=self._probe_seconds)[0]
+            except _NoAnswer:
+                status = 255
+            if status:
+                self._gone = f"the guest stopped answering while it was asked: {command[:120]}"
+            raise
+
+    def _once(self, command: str, *, limit: int, timeout: float) -> tuple[int, Path, Path]:
         self._count += 1
         out, err = self._work / f"out-{self._count}", self._work / f"err-{self._count}"
-        remote = self.get_sudo_command(command, None)
+        remote = self.get_sudo_command(command, None) if self.sudo else command
         # prlimit: whoever writes more than the limit is killed by SIGXFSZ. The outputs go to files by a small
         # shell that gets every word as a parameter and parses none.
         script = 'out=$1 err=$2; shift 2; exec "$@" >"$out" 2>"$err" </dev/null'
@@ -159,13 +220,13 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
                 timeout=timeout,
             )
         except CommandFailed:
-            raise HallmarkError(
+            raise _NoAnswer(
                 f"the guest did not finish a command within {timeout:g} s", details=[command[:300]]
             ) from None
         if completed.returncode < 0 or (out.exists() and out.stat().st_size >= limit):
             raise HallmarkError(f"the guest printed more than {limit} bytes", details=[command[:300]])
         if completed.returncode == 255:
-            raise HallmarkError(
+            raise _NoAnswer(
                 "the connection to the guest broke",
                 details=[command[:300], *err.read_text(errors="replace").splitlines()[-5:]],
                 hint="the serial log of the guest says more",
@@ -174,25 +235,34 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
 
 
 class BootedView:
-    """A running guest."""
+    """A running guest. ``image`` is None when it is a machine of which nobody has the image."""
 
     def __init__(
         self,
         *,
-        image: Path,
+        image: Path | None,
         work: Path,
         evidence: EvidenceLog,
         ssh_config: Path | None = None,
         force_tcg: bool = False,
+        test_seconds: float = 120.0,
     ) -> None:
         if ssh_config is None:
             raise HallmarkError("the booted view needs the ssh_config of a running guest")
-        directory = work / "booted"
+        directory = self._work = work / "booted"
         directory.mkdir(parents=True, exist_ok=True)
         self._image_path = image
         self._evidence = evidence
         self._bytes: ImageBytes | None = None
-        self._backend = RecordingSshBackend(ssh_config=ssh_config, work=directory, evidence=evidence)
+        # Who logs in as root needs no sudo, and a small machine may have none.
+        sudo = _user(ssh_config) != "root"
+        self._backend = RecordingSshBackend(
+            ssh_config=ssh_config,
+            work=directory,
+            evidence=evidence,
+            sudo=sudo,
+            test_seconds=test_seconds,
+        )
         self._host = Host(self._backend)
         self._backend.set_host(self._host)
 
@@ -200,6 +270,10 @@ class BootedView:
     def image(self) -> ImageBytes:
         from certification.views.format import ImageBytes
 
+        if self._image_path is None:
+            raise HallmarkError(
+                "a running machine shows no bytes of its image", hint="certify the image itself for that"
+            )
         if self._bytes is None:
             self._bytes = ImageBytes(self._image_path, evidence=self._evidence)
         return self._bytes
@@ -208,12 +282,26 @@ class BootedView:
     def host(self) -> Any:
         return self._host
 
+    def check(self) -> None:
+        """The guest still answers what it is asked.
+
+        :raises HallmarkError: it doesn't.
+        """
+        self._backend.greet()
+
     def subject(self) -> Subject:
-        result = self._backend.run("cat /etc/os-release; test -e /run/ostree-booted && echo OSTREE=1; :")
-        fields = parse_os_release(result.stdout)
-        return Subject.from_os_release(fields, ostree="OSTREE" in fields)
+        self._backend.greet()
+        return booted_subject(self._host)
 
     def close(self) -> None:
         if self._bytes is not None:
             self._bytes.close()
         self._backend.close()
+        shutil.rmtree(self._work, ignore_errors=True)  # what matters of it is in the recording
+
+
+def _user(ssh_config: Path) -> str:
+    """The user whom ssh logs in as, by its own reading of the configuration."""
+    done = run(["ssh", "-G", "-F", ssh_config, SUBJECT], check=False, timeout=10)
+    found = (line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith("user "))
+    return next(found, "")

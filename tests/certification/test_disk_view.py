@@ -145,6 +145,10 @@ def test_a_look_of_the_suites_leaves_the_image_alone(small_image: Any, tmp_path:
         r["requirement"] == "azure.good" and r["kind"] == "command" and r["stdout"]["text"] == "ok\n"
         for r in records
     )
+    again = tmp_path / "again"
+    observe("disk", None, out=again, logs=tmp_path / "log", suites=suites, catalogue=catalogue, replay=out)
+    repeated = {item.requirement: (item.outcome, item.message) for item in load_run(again).observations}
+    assert repeated == {item.requirement: (item.outcome, item.message) for item in run.observations}
     after = image.stat()
     assert (identity(image), after.st_mtime_ns, after.st_ctime_ns) == (
         before[0],
