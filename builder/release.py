@@ -202,4 +202,15 @@ def verify(image: Path, certificate_file: Path, key: Path | None) -> int:
     public = key or keys.ensure(key_directory()).public
     found = certificate.verify(image, certificate_file, public, now=datetime.now(UTC))
     log.info(f"{image}: certified as {found.recipe} {found.version} until {found.expires:%Y-%m-%d}")
+    log.info(f"policies: {', '.join(f'{item.name} {item.version}' for item in found.predicate.policies)}")
+    for waiver in found.waivers:
+        log.info(f"waived: {waiver.requirement} until {waiver.expires:%Y-%m-%d} by {waiver.owner}")
+    if found.provenance is None:
+        log.warn("the certificate says nothing about how the image was built")
+    else:
+        made_of = found.provenance.build_definition.resolved_dependencies
+        lock = f", lock {found.predicate.lock_digest[:16]}…" if found.predicate.lock_digest else ""
+        log.info(f"built by {found.provenance.builder} from {len(made_of)} packages and repositories{lock}")
+        for item in found.predicate.substitutions:
+            log.warn(f"substituted: {item}")
     return 0

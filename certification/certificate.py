@@ -1,29 +1,37 @@
 """The certificate: who says what about which bytes, signed.
 
 An in-toto Statement (v1) whose subject is the image by its SHA-256, in a DSSE envelope with an ed25519
-signature. Verification needs the image, the certificate and the public key, and nothing else: no network, no
-clock but now.
+signature. A second statement, about the same subject and signed with the same key, says how the image was
+built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON Lines). Verification
+needs the image, the certificate and the public key, and nothing else: no network, no clock but now.
 """
 
 from __future__ import annotations
 
-import binascii
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import FormatError, VerificationError
+from pydantic import ValidationError
 
 from builder.errors import HallmarkError
 from builder.workspace import digest_file
+from certification.bundle import (
+    PAYLOAD_TYPE,
+    STATEMENT_TYPE,
+    Part,
+    Subject,
+    incomplete,
+    opened,
+    payload_digest,
+    read_statement,
+    seal,
+    statement,
+)
 from certification.judge import Judgement, expiry
 from certification.keys import KeyPair, load_public
+from certification.provenance import SLSA, Provenance
 from certification.views.base import identity
 
 __all__ = [
@@ -32,30 +40,23 @@ __all__ = [
     "STATEMENT_TYPE",
     "VALID_DAYS",
     "Certificate",
+    "evidence_digest",
     "issue",
     "read",
     "verify",
 ]
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://hallmark.invalid/certification/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 VALID_DAYS = 90
-_LIMIT = 16 << 20
 
 
-class _Part(BaseModel):
-    # Aliases follow in-toto's camelCase; unknown keys are refused: they would be signed words that nobody
-    # read.
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, alias_generator=to_camel)
-
-
-class PolicyReference(_Part):
+class PolicyReference(Part):
     name: str
     version: int
+    digest: str
 
 
-class WaivedRequirement(_Part):
+class WaivedRequirement(Part):
     """A failure that the certificate admits to."""
 
     requirement: str
@@ -64,20 +65,24 @@ class WaivedRequirement(_Part):
     expires: datetime
 
 
-class SupportStatement(_Part):
+class SupportStatement(Part):
     what: str
     ends: datetime
 
 
-class Result(_Part):
+class Result(Part):
     requirement: str
     severity: str
     verdict: str
     views: tuple[str, ...] = ()
 
 
-class Predicate(_Part):
-    """What is certified. Times are UTC; ``expires`` is the last moment at which the certificate counts."""
+class Predicate(Part):
+    """What is certified. Times are UTC; ``expires`` is the last moment at which the certificate counts.
+
+    ``evidence_digest`` is of ``evidence.jsonl``, ``provenance_digest`` of the bundle's other statement, each
+    SHA-256. ``lock_digest`` and ``builder`` repeat what the provenance says.
+    """
 
     certified: bool
     recipe: str
@@ -86,7 +91,11 @@ class Predicate(_Part):
     policies: tuple[PolicyReference, ...]
     catalogue_digest: str
     suites_digest: str
+    evidence_digest: str | None = None
+    lock_digest: str | None = None
+    provenance_digest: str | None = None
     tool: str
+    builder: str | None = None
     issued: datetime
     expires: datetime
     counts: dict[str, int]
@@ -98,26 +107,14 @@ class Predicate(_Part):
     substitutions: tuple[str, ...] = ()
 
 
-class Subject(_Part):
-    name: str
-    digest: dict[str, str]
-
-
-class Statement(_Part):
-    # `_type` on the wire; it is read here and never made from Python.
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: tuple[Subject, ...] = Field(min_length=1, max_length=1)
-    predicate_type: str
-    predicate: Mapping[str, Any]
-
-
-class Certificate(_Part):
+class Certificate(Part):
     """A certificate that was verified."""
 
     image_name: str
     image_sha256: str
     key_id: str
     predicate: Predicate
+    provenance: Provenance | None = None
 
     @property
     def recipe(self) -> str:
@@ -164,16 +161,19 @@ def issue(
     plan_digest: str,
     signer: KeyPair,
     substitutions: tuple[str, ...] = (),
+    evidence: Path | None = None,
+    provenance: Provenance | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Certify an image; the envelope as JSON text.
+    """Certify an image; the bundle as text.
 
     :param substitutions: what a mirrors file put in the place of what the recipe says, a line each.
-
+    :param evidence: the ``evidence.jsonl`` that the judgement rests on.
+    :param provenance: how the image was built: the bundle's second statement.
     :param now: when it is issued; default: the moment of the judgement.
     :raises HallmarkError: the judgement refuses it, or the file is not the one that was looked at.
     """
-    if not judgement.certified:
+    if not judgement.certified or judgement.source != "image":
         raise HallmarkError(
             f"{recipe} {version} can't be certified",
             where=image,
@@ -188,6 +188,8 @@ def issue(
             why="the certificate would speak for bytes that nobody tested",
             hint="certify it again; nothing may write to an image after it was built",
         )
+    subject = [{"name": image.name, "digest": {"sha256": digest_file(image)}}]
+    build_payload = statement(subject, SLSA, provenance.predicate()) if provenance is not None else None
     last_day = expiry(judgement, issued=now.date(), days=VALID_DAYS)
     predicate = Predicate(
         certified=True,
@@ -195,9 +197,16 @@ def issue(
         version=version,
         plan_digest=plan_digest,
         substitutions=substitutions,
-        policies=tuple(PolicyReference(name=item.name, version=item.version) for item in judgement.policies),
+        policies=tuple(
+            PolicyReference(name=item.name, version=item.version, digest=item.digest)
+            for item in judgement.policies
+        ),
         catalogue_digest=judgement.catalogue,
         suites_digest=judgement.suites,
+        evidence_digest=digest_file(evidence) if evidence is not None else None,
+        lock_digest=provenance.lock_digest if provenance is not None else None,
+        provenance_digest=payload_digest(build_payload) if build_payload is not None else None,
+        builder=provenance.builder if provenance is not None else None,
         tool=f"hallmark {installed_version('hallmark')}",
         issued=now,
         expires=datetime.combine(last_day, time(23, 59, 59), UTC),
@@ -233,16 +242,8 @@ def issue(
         ),
         subject_os=f"{judgement.subject.id} {judgement.subject.version}" if judgement.subject else "unknown",
     )
-    statement = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": image.name, "digest": {"sha256": digest_file(image)}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": predicate.model_dump(mode="json", by_alias=True),
-    }
-    payload = json.dumps(statement, sort_keys=True, separators=(",", ":"))
-    envelope = Envelope(payload.encode(), PAYLOAD_TYPE, {})
-    envelope.sign(signer.signer())
-    return json.dumps(envelope.to_dict(), indent=2) + "\n"
+    own_payload = statement(subject, PREDICATE_TYPE, predicate.model_dump(mode="json", by_alias=True))
+    return seal([own_payload, *([build_payload] if build_payload is not None else [])], signer)
 
 
 def verify(image: Path, certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
@@ -273,28 +274,11 @@ def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
     :raises HallmarkError: with its own message for each: unreadable, not signed by this key, edited, not a
         Hallmark certificate, not certified, not valid yet, expired.
     """
-    envelope = _envelope(certificate)
     key = load_public(public_key)
-    if key.keyid not in envelope.signatures:
-        raise HallmarkError(
-            "the certificate is signed with another key",
-            where=certificate,
-            details=[
-                f"signed with {', '.join(envelope.signatures) or 'nothing'}",
-                f"checked with {key.keyid}",
-            ],
-            hint="get the public key of whoever issued it; trust no key that came with the certificate",
-        )
-    try:
-        envelope.verify([key], 1)
-    except VerificationError:
-        raise HallmarkError(
-            "the signature of the certificate is wrong",
-            where=certificate,
-            why="somebody or something changed it after it was issued",
-            hint="get the certificate again, or certify the image again",
-        ) from None
-    predicate, subject = _statement(envelope, certificate)
+    payloads = opened(certificate, key)
+    predicate, subjects = _statement(payloads, certificate)
+    provenance = _provenance(payloads, predicate, subjects, certificate)
+    subject = subjects[0]
     if not predicate.certified:
         raise HallmarkError("the statement says that the image is not certified", where=certificate)
     now = now.astimezone(UTC)
@@ -312,41 +296,53 @@ def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
             hint="certify the image again; it takes a new build if the reason is support",
         )
     expected = subject.digest.get("sha256", "")
-    return Certificate(image_name=subject.name, image_sha256=expected, key_id=key.keyid, predicate=predicate)
+    return Certificate(
+        image_name=subject.name,
+        image_sha256=expected,
+        key_id=key.keyid,
+        predicate=predicate,
+        provenance=provenance,
+    )
 
 
-def _envelope(path: Path) -> Envelope:
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise HallmarkError("the file is too large to be a certificate", where=path)
-        data = json.loads(path.read_bytes())
-        return Envelope.from_dict(data)
-    except OSError as error:
-        raise HallmarkError(f"the certificate can't be read: {error.strerror}", where=path) from None
-    except (ValueError, KeyError, TypeError, AttributeError, FormatError, binascii.Error):
+def evidence_digest(certificate: Path, public_key: Path) -> str | None:
+    """The SHA-256 of the ``evidence.jsonl`` that a certificate was issued on; expired ones speak, too.
+
+    :raises HallmarkError: the certificate can't be read, or isn't signed with this key.
+    """
+    return _statement(opened(certificate, load_public(public_key)), certificate)[0].evidence_digest
+
+
+def _statement(payloads: Mapping[str, bytes], path: Path) -> tuple[Predicate, tuple[Subject, ...]]:
+    if PREDICATE_TYPE not in payloads:
         raise HallmarkError(
-            "the file is no certificate: it holds no DSSE envelope",
+            f"the statement is of another kind: {', '.join(payloads)}",
             where=path,
-            hint="expected is the certificate.json that `hallmark certify` wrote",
-        ) from None
-
-
-def _statement(envelope: Envelope, path: Path) -> tuple[Predicate, Subject]:
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise HallmarkError(f"the envelope holds {envelope.payload_type}, no in-toto statement", where=path)
+            why="a signature under another statement is no certification",
+            hint=f"expected is {PREDICATE_TYPE}",
+        )
+    statement = read_statement(payloads[PREDICATE_TYPE], path)
     try:
-        statement = Statement.model_validate_json(envelope.payload)
-        if statement.predicate_type != PREDICATE_TYPE:
-            raise HallmarkError(
-                f"the statement is of another kind: {statement.predicate_type}",
-                where=path,
-                why="a signature under another statement is no certification",
-                hint=f"expected is {PREDICATE_TYPE}",
-            )
-        return Predicate.model_validate(statement.predicate), statement.subject[0]
+        return Predicate.model_validate(statement.predicate), statement.subject
     except ValidationError as error:
+        raise incomplete(error, path) from None
+
+
+def _provenance(
+    payloads: Mapping[str, bytes], predicate: Predicate, subjects: tuple[Subject, ...], path: Path
+) -> Provenance | None:
+    """The statement about the build, if the certificate names one: that very one, about the same image."""
+    payload = payloads.get(SLSA)
+    if (payload_digest(payload) if payload is not None else None) != predicate.provenance_digest:
         raise HallmarkError(
-            "the statement in the certificate is incomplete or of another version",
+            "the build provenance is missing or isn't the one that belongs to the certificate",
             where=path,
-            details=[f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()][:5],
-        ) from None
+            why="both were signed, but not as one",
+            hint="get the whole certificate again: it has a line for each",
+        )
+    if payload is None:
+        return None
+    statement = read_statement(payload, path)
+    if statement.subject != subjects:
+        raise HallmarkError("the build provenance is about another image", where=path)
+    return Provenance.from_predicate(statement.predicate, where=path)

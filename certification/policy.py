@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from builder.errors import HallmarkError
+from builder.workspace import digest_file
 from certification.catalogue import Catalogue, load_yaml
 from certification.model import Model, Severity
 
@@ -47,7 +48,10 @@ class Decision(Model):
 
 
 class Policy(Model):
-    """One file of ``policies/``. ``exclude`` maps an id to the reason why it isn't part of this policy."""
+    """One file of ``policies/``. ``exclude`` maps an id to the reason why it isn't part of this policy.
+
+    ``digest`` is the file's SHA-256.
+    """
 
     name: str
     version: int = Field(ge=1)
@@ -57,6 +61,8 @@ class Policy(Model):
     exclude: Mapping[str, str] = {}
     severity: Mapping[str, Override] = {}
     decisions: tuple[Decision, ...] = ()
+    # Of the file, by whoever reads it: never from the file itself.
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ def load(name: str, *, catalogue: Catalogue, directory: Path = POLICIES) -> Poli
         raise HallmarkError("the policy is not well-formed", where=path, details=details) from None
     if policy.name != name:
         raise HallmarkError(f"the policy calls itself {policy.name!r}, its file {name!r}", where=path)
+    policy = policy.model_copy(update={"digest": digest_file(path)})
     named = {*policy.exclude, *policy.severity, *(item for part in policy.select for item in part.ids)}
     unknown = sorted(named - set(catalogue.requirements))
     if unknown:
