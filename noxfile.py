@@ -52,6 +52,12 @@ def certify(session: nox.Session) -> None:
 
 
 @nox.session
+def requirement(session: nox.Session) -> None:
+    """Look at one requirement in the latest image: -- ID [RECIPE]."""
+    hallmark(session, "requirement")
+
+
+@nox.session
 def publish(session: nox.Session) -> None:
     """Publish the latest certified image of a recipe."""
     hallmark(session, "publish", *([] if session.posargs else [RECIPE]))

@@ -11,22 +11,37 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.table import Table
+
+from builder import log
 from builder.errors import HallmarkError
+from builder.provenance import describe
 from builder.recipe import Plan
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
 from builder.vm.acceleration import Acceleration, probe
 from builder.vm.firmware import Firmware
-from builder.vm.machine import boot
+from builder.vm.machine import Machine, boot
+from builder.vm.serial import SerialLog
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
 from certification import certificate, judge, keys, observe, report
 from certification.model import View
 
-__all__ = ["certify", "key_directory", "views_of"]
+__all__ = [
+    "certify",
+    "claim_of",
+    "judge_looks",
+    "key_directory",
+    "observe_booted",
+    "show_slowest",
+    "views_of",
+]
 
+_SLOWEST = 10
 _CODE = ("certification", "builder/image", "builder/vm")
 
 
@@ -48,6 +63,11 @@ def key_directory() -> Path:
     return Path(os.environ.get("HALLMARK_KEY_DIR") or home / "hallmark" / "keys")
 
 
+def claim_of(plan: Plan) -> str:
+    """What the certificate will call an image of this plan, and so what it is measured by."""
+    return f"{plan.distribution.id}:{plan.distribution.release}"
+
+
 def views_of(plan: Plan) -> tuple[_Look, ...]:
     """How an image of this plan is looked at; the slow looks first, so that they overlap best."""
     firmware: dict[int, Firmware] = {1: "bios", 2: "uefi"}
@@ -67,7 +87,7 @@ def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan, *, images: P
     acceleration = probe(cache=workspace.cache)
     looks = views_of(plan)
     reports = _observe_all(workspace, artefacts, plan, looks, acceleration)
-    reports.append(_judge(artefacts, plan, looks, images))
+    reports.append(judge_looks(artefacts, plan, looks, images))
     return reports
 
 
@@ -82,7 +102,7 @@ def _observe_all(
     if image is None:
         raise HallmarkError("the image was never finished", where=artefacts.image, hint="build it first")
 
-    claim = f"{plan.distribution.id}:{plan.distribution.release}"
+    claim = claim_of(plan)
 
     def one(look: _Look) -> StageReport:
         return run_stage(
@@ -131,23 +151,21 @@ def _observe(
                 force_tcg=acceleration.kind == "tcg",
             )
         else:
-            with boot(
+            guest = boot(
                 artefacts.image,
                 firmware=look.firmware,
                 work=work,
                 logs=artefacts.log,
                 acceleration=acceleration,
-            ) as machine:
-                observe.observe(
-                    look.view,
-                    artefacts.image,
-                    out=out,
-                    logs=artefacts.log,
-                    force_tcg=acceleration.kind == "tcg",
-                    ssh_config=machine.ssh_config,
-                    claim=claim,
-                    variant=look.firmware,
-                )
+            )
+            observe_booted(
+                artefacts.image,
+                guest=guest,
+                firmware=look.firmware,
+                out=out,
+                logs=artefacts.log,
+                claim=claim,
+            )
         target = artefacts.root / "observations" / look.name
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
@@ -156,7 +174,59 @@ def _observe(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Path) -> StageReport:
+def observe_booted(
+    image: Path,
+    *,
+    guest: AbstractContextManager[Machine],
+    firmware: Firmware,
+    out: Path,
+    logs: Path,
+    claim: str | None = None,
+    only: tuple[str, ...] = (),
+) -> None:
+    """Boot an image and look at it. A guest that doesn't boot, or breaks, is a result: errors, recorded.
+
+    :param guest: gives the machine once it can be logged in to (``builder.vm.machine.boot``).
+    :param logs: where its serial line is logged.
+    :raises HallmarkError: the guest could not even be started; that says nothing about the image.
+    """
+    serial = logs / f"serial-{firmware}.log"
+    serial.unlink(missing_ok=True)
+    try:
+        with guest as machine:
+            observe.observe(
+                "booted",
+                image,
+                out=out,
+                logs=logs,
+                ssh_config=machine.ssh_config,
+                claim=claim,
+                variant=firmware,
+                only=only,
+            )
+            observe.keep_console(out, SerialLog(serial).tail())
+    except HallmarkError as error:
+        if not serial.exists():
+            raise
+        observe.give_up(
+            f"{error.what}: {error.why}" if error.why else error.what,
+            view="booted",
+            image=image,
+            out=out,
+            variant=firmware,
+            console=SerialLog(serial).tail(),
+            only=only,
+        )
+
+
+def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Path) -> StageReport:
+    """Judge what the looks recorded, write the reports, and sign if nothing refuses.
+
+    A look that came to no good end is taken again by the next run: its stage is forgotten.
+
+    :raises HallmarkError: something refuses the certificate. The reports are written; an older certificate of
+        these artefacts is gone.
+    """
     observations = [_results(artefacts, look)[0] for look in looks]
     waivers = images / plan.certification.waivers if plan.certification.waivers else None
     today = datetime.now(UTC)
@@ -178,8 +248,10 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
         )
         for look, run in zip(looks, judgement.runs, strict=True):
             # A look that came to no good end is taken again by the next run.
-            if run.record is None or run.record.problems:
+            wrong = any(observation.outcome == "error" for observation in run.observations)
+            if run.record is None or run.record.problems or wrong:
                 (artefacts.stages / f"observe-{look.name}.json").unlink(missing_ok=True)
+        show_slowest(judgement)
         if not judgement.certified:
             artefacts.certificate.unlink(missing_ok=True)
             raise HallmarkError(
@@ -198,6 +270,8 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
             plan_digest=plan.digest(),
             substitutions=tuple(map(str, plan.substitutions)),
             signer=pair,
+            evidence=artefacts.evidence,
+            provenance=describe(artefacts, plan),
         )
         with atomic_file(artefacts.certificate) as temporary:
             temporary.write_text(envelope)
@@ -213,6 +287,26 @@ def _judge(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images: Pat
             "code": code_digest("certification"),
             "month": today.strftime("%Y-%m-%d"),
         },
-        outputs=(artefacts.certificate, artefacts.report_html, artefacts.report_xml, artefacts.results),
+        outputs=(
+            artefacts.certificate,
+            artefacts.evidence,
+            artefacts.report_html,
+            artefacts.report_xml,
+            artefacts.results,
+        ),
         make=make,
     )
+
+
+def show_slowest(judgement: judge.Judgement) -> None:
+    """Print the requirements that took longest to look at, all views together."""
+    slow = judgement.slowest[:_SLOWEST]
+    log.event(
+        "slowest", requirements=[{"id": v.requirement.id, "seconds": round(v.seconds, 3)} for v in slow]
+    )
+    table = Table("slowest requirements", "views", "seconds", box=None, padding=(0, 2))
+    table.columns[2].justify = "right"
+    for verdict in slow:
+        views = dict.fromkeys("-".join(filter(None, (o.view, o.variant))) for o in verdict.observations)
+        table.add_row(verdict.requirement.id, ", ".join(views), f"{verdict.seconds:.1f}")
+    log.console.print(table)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -155,6 +156,19 @@ def _certify(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.pipeline import existing
     from builder.recipe import find
 
+    if options.replay or options.hosts:
+        from builder import examine
+
+        return examine.command(options, workspace)
+    if options.policy or options.waivers or options.out or options.key:
+        raise HallmarkError(
+            "--policy, --waivers, --out and --key go with --replay and --hosts",
+            why="an image is judged by what its recipe says; nothing on the command line can lower that",
+        )
+    if not options.recipe:
+        raise HallmarkError(
+            "no recipe is named", hint="hallmark certify RECIPE, --replay FILE or --hosts URL"
+        )
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     with workspace.lock(plan.recipe):
         reports = certify(workspace, artefacts, plan, images=find(options.recipe).parent)
@@ -162,6 +176,15 @@ def _certify(options: argparse.Namespace, workspace: Workspace) -> int:
     log.info(f"report: {artefacts.report_html}")
     log.info(f"certificate: {artefacts.certificate}")
     return 0
+
+
+def _requirement(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import examine
+    from builder.pipeline import existing
+
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    good = examine.requirement(workspace, artefacts, plan, options.requirement, every_view=options.every_view)
+    return 0 if good else EXIT_FAILURE
 
 
 def _publish(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -298,8 +321,9 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=function)
         return sub
 
-    def recipe(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
+    def recipe(sub: argparse.ArgumentParser, **more: Any) -> None:
+        text = "a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)"
+        sub.add_argument("recipe", help=text, **more)
         sub.add_argument(
             "--version", metavar="X.Y.Z", help="MAJOR.YYYYMMDD.N instead of the one that is next"
         )
@@ -361,7 +385,28 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("boot", _boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
     sub.add_argument("--firmware", choices=FIRMWARES, default="uefi")
-    recipe(verb("certify", _certify, "examine an image and issue its certificate"))
+    sub = verb("certify", _certify, "examine an image and issue its certificate; or only examine and judge")
+    recipe(sub, nargs="?")
+    other = sub.add_mutually_exclusive_group()
+    other.add_argument(
+        "--replay",
+        type=Path,
+        metavar="PATH",
+        help="judge what was recorded of an image, without it: its evidence.jsonl or observations directory",
+    )
+    other.add_argument(
+        "--hosts", nargs="+", metavar="URL", help="running machines: ssh://USER@HOST[:PORT][?identity=FILE]"
+    )
+    sub.add_argument(
+        "--policy", action="append", metavar="NAME", help="with --replay and --hosts: judge by this policy"
+    )
+    sub.add_argument("--waivers", type=Path, metavar="FILE", help="with --policy: the waivers that hold")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="with --replay and --hosts: where reports go")
+    sub.add_argument("--key", type=Path, help="with --replay: the public key of the certificate beside it")
+    sub = verb("requirement", _requirement, "look at one requirement in the newest image of a recipe")
+    sub.add_argument("requirement", help="the id of a requirement (azure.x86-64)")
+    recipe(sub, nargs="?", default="sample-9")
+    sub.add_argument("--every-view", action="store_true", help="not only in the quickest view that can tell")
     for name, function, text in (
         ("publish", _publish, "publish a certified image"),
         ("release", _release, "build, certify and publish a recipe, then write the catalog"),

@@ -32,8 +32,20 @@ from certification.model import (
     Waiver,
 )
 
-__all__ = ["VERDICTS", "Judgement", "Run", "Verdict", "VerdictKind", "expiry", "judge", "load_run"]
+__all__ = [
+    "VERDICTS",
+    "Judgement",
+    "Run",
+    "Source",
+    "Verdict",
+    "VerdictKind",
+    "expiry",
+    "judge",
+    "load_run",
+]
 
+#: What was judged: an image, an image's recording, or a machine of which nobody has the image.
+Source = Literal["image", "recording", "machine"]
 VerdictKind = Literal["pass", "fail", "waived", "not-applicable", "not-provable-here", "error"]
 VERDICTS: tuple[VerdictKind, ...] = ("error", "fail", "waived", "pass", "not-applicable", "not-provable-here")
 
@@ -61,7 +73,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be said about one requirement. ``message`` is empty when there is nothing to add."""
+    """What is to be said about one requirement. ``message`` is empty when there is nothing to add.
+
+    ``disagreement``: one look passed and another failed. That is more than a failure: what is on the disk
+    isn't what runs, or the firmware makes a difference that it must not make. No low severity excuses that.
+    """
 
     requirement: Requirement
     severity: Severity
@@ -70,11 +86,13 @@ class Verdict:
     observations: tuple[Observation, ...]
     policies: tuple[str, ...]
     waiver: Waiver | None = None
+    disagreement: bool = False
 
     @property
     def refuses(self) -> bool:
         """This verdict alone refuses the certificate."""
-        return self.kind == "error" or (self.kind == "fail" and self.severity == "must")
+        failed = self.kind == "fail" and (self.severity == "must" or self.disagreement)
+        return self.kind == "error" or failed
 
     @property
     def seconds(self) -> float:
@@ -83,7 +101,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The whole result. ``problems`` are defects that belong to no single requirement."""
+    """The whole result. ``problems`` are defects that belong to no single requirement.
+
+    Only of an ``image`` can there be a certificate; ``certified`` then says whether it may have one.
+    """
 
     recipe: str
     subject: Subject | None
@@ -97,6 +118,7 @@ class Judgement:
     image_identity: str
     runs: tuple[Run, ...]
     judged: datetime
+    source: Source = "image"
 
     @cached_property
     def counts(self) -> Mapping[VerdictKind, int]:
@@ -107,6 +129,21 @@ class Judgement:
     def certified(self) -> bool:
         """The image may have its certificate."""
         return not self.problems and not any(v.refuses for v in self.verdicts) and self.counts["pass"] > 0
+
+    @property
+    def headline(self) -> str:
+        """The result in a sentence; only an image is certified."""
+        if self.source == "machine":
+            return f"{self.recipe} {'shows nothing wrong' if self.certified else 'is not as required'}"
+        if self.source == "recording":
+            would = "satisfies" if self.certified else "doesn't satisfy"
+            return f"{self.recipe}, as it was recorded, {would} the policies"
+        return f"{self.recipe} is {'certified' if self.certified else 'not certified'}"
+
+    @property
+    def slowest(self) -> tuple[Verdict, ...]:
+        """The requirements by the time that looking at them took, all views together; longest first."""
+        return tuple(sorted(self.verdicts, key=lambda v: (-v.seconds, v.requirement.id)))
 
     def reasons(self) -> list[str]:
         """Why there is no certificate, a line each; empty when there is one."""
@@ -128,6 +165,7 @@ def judge(
     now: datetime,
     catalogue: Catalogue | None = None,
     policy_directory: Path = policies_.POLICIES,
+    source: Source = "image",
 ) -> Judgement:
     """Judge an image by what was recorded of it.
 
@@ -135,6 +173,7 @@ def judge(
     :param waivers: the recipe's waivers file, if it has one.
     :param recipe: the recipe's name, for the scope of waivers.
     :param now: an aware time; its date decides about waivers.
+    :param source: of a ``machine`` nobody has the image: what only the image shows is not provable there.
     :raises HallmarkError: a policy, the waivers or a record can't be read.
     """
     catalogue = catalogue or catalogues.load()
@@ -149,6 +188,9 @@ def judge(
     for identifier, severity in selected.severities.items():
         entry = catalogue[identifier]
         kind, message, seen = _merge(entry, runs, subject)
+        if source == "machine" and entry.views and "booted" not in entry.views and kind == "error":
+            kind, message = "not-provable-here", f"it takes the image: {' or '.join(entry.views)} view"
+        disagreement = {"pass", "fail"} <= {item.outcome for item in seen} and kind == "fail"
         waiver = holding.get(identifier) if kind == "fail" else None
         verdicts.append(
             Verdict(
@@ -159,6 +201,7 @@ def judge(
                 observations=seen,
                 policies=selected.origins[identifier],
                 waiver=waiver,
+                disagreement=disagreement,
             )
         )
     used = {verdict.requirement.id for verdict in verdicts if verdict.kind == "waived"}
@@ -186,6 +229,7 @@ def judge(
         image_identity=first.before if first else "",
         runs=runs,
         judged=now,
+        source=source,
     )
 
 

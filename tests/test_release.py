@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from builder import versions
 from builder.image import vhd
 from builder.run import die_with_parent
 from builder.workspace import PROJECT, Artefacts, Workspace, digest_file
+from certification import certificate
 from tests.pictures import take
 
 pytestmark = pytest.mark.system
@@ -207,6 +209,60 @@ def _left_behind(space: Workspace) -> list[str]:
         if str(space.build) in words and command.parent.name != str(os.getpid()):
             found.append(words)
     return found
+
+
+def test_the_recording_gives_the_same_verdicts_without_the_image(
+    released: Artefacts, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in (released.evidence, released.plan, released.certificate):
+        shutil.copy(path, copy)
+    for look in (released.root / "observations").iterdir():
+        shutil.copytree(look / "recorded", copy / "observations" / look.name / "recorded")
+
+    def replay(*words: str, status: int) -> dict[str, str]:
+        out = tmp_path / "out"
+        hallmark(
+            workspace,
+            "certify",
+            "--replay",
+            str(copy / "evidence.jsonl"),
+            "--out",
+            str(out),
+            *words,
+            status=status,
+        )
+        document = json.loads((out / "results.json").read_text())
+        return {item["requirement"]: item["verdict"] for item in document["results"]}
+
+    before = json.loads(released.results.read_text())
+    assert replay(status=0) == {item["requirement"]: item["verdict"] for item in before["results"]}
+    # Another policy judges fewer; the waiver that belongs to the others isn't asked for.
+    fewer = replay("--policy", "hyperv-on-premises", status=0)
+    assert fewer and set(fewer) < {item["requirement"] for item in before["results"]}
+    # One character of what the guest said: the seal and the certificate both say so.
+    text = (copy / "evidence.jsonl").read_text()
+    (copy / "evidence.jsonl").write_text(text.replace("SELinux status:", "SELinux stands:", 1))
+    changed = replay(status=1)
+    assert changed["ccsp.selinux-enforcing"] == "error"
+    problems = json.loads((tmp_path / "out" / "results.json").read_text())["problems"]
+    assert any("isn't the one that the certificate beside it was issued on" in text for text in problems)
+
+
+def test_the_certificate_says_how_the_image_was_built(released: Artefacts, tmp_path: Path) -> None:
+    """On another machine: with the public key, without this machine's keys, build directory or project."""
+    key = tmp_path / "hallmark.pub"
+    shutil.copy(Path(os.environ["HALLMARK_KEY_DIR"]) / "certificate-key.pub.pem", key)
+    found = certificate.verify(released.image, released.certificate, key, now=datetime.now(UTC))
+    assert found.provenance is not None
+    build = found.provenance.build_definition
+    installed = json.loads(released.packages.read_text())
+    named = {item.name: item.digest.get("rpmHeaderSha256") for item in build.resolved_dependencies}
+    assert {item["name"]: item["sha256"] for item in installed}.items() <= named.items()
+    outputs = {item.name: item.digest["sha256"] for item in found.provenance.run_details.byproducts}
+    assert outputs["sbom.cdx.json"] == digest_file(released.sbom)
+    assert found.predicate.evidence_digest == digest_file(released.evidence)
 
 
 def test_a_browser_shows_report_and_catalog(

@@ -18,6 +18,7 @@ __all__ = ["render_html"]
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ATTENTION: tuple[VerdictKind, ...] = ("fail", "error", "waived")
 _EVIDENCE_EACH = 12
+_SLOWEST = 15
 _EVIDENCE_TEXT = 2000
 _WORDS: Mapping[VerdictKind, tuple[str, str]] = {
     # verdict: symbol, words
@@ -66,6 +67,8 @@ def render_html(judgement: Judgement) -> str:
         attention=sorted((v for v in judgement.verdicts if v.kind in _ATTENTION), key=_urgency),
         decided=len(decided),
         unbooted=len(unbooted),
+        unprovable=[v for v in judgement.verdicts if v.kind == "not-provable-here"],
+        slowest=judgement.slowest[:_SLOWEST],
         seconds=sum(run.record.seconds for run in judgement.runs if run.record),
         evidence=_evidence(judgement),
     )
@@ -96,14 +99,16 @@ def _evidence(judgement: Judgement) -> dict[str, list[dict[str, Any]]]:
 def _shown(record: Mapping[str, Any], view: str) -> dict[str, Any]:
     kind = record.get("kind")
     if kind == "command":
-        head, status = f"$ {record.get('command', '')}", f"status {record.get('status')}"
+        head = f"$ {record.get('command', '')}"
+        status = str(record["failed"]) if "failed" in record else f"status {record.get('status')}"
         body = "".join(str(record.get(name, {}).get("text", "")) for name in ("stdout", "stderr"))
-    elif kind == "read":
+    elif kind in ("read", "fetched"):
         head = f"{record.get('path', '')}"
         status = f"{record.get('length')} bytes" if record.get("exists") else "does not exist"
         body = str(record.get("content", f"sha256 {record['sha256']}" if "sha256" in record else ""))
     else:
-        head, status, body = str(record.get("name", kind)), "", str(record.get("value", ""))
+        head, status = str(record.get("name", kind)), str(record.get("summary", ""))
+        body = str(record.get("value", ""))
     if len(body) > _EVIDENCE_TEXT:
         body = f"{body[:_EVIDENCE_TEXT]}\n[… more in evidence.jsonl]"
     return {"view": view, "head": head[:400], "status": status, "body": body}

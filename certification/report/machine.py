@@ -31,11 +31,14 @@ def render_json(judgement: Judgement) -> str:
         "problems": list(judgement.problems),
         "reasons": judgement.reasons(),
         "support": [item.model_dump(mode="json") for item in judgement.support],
+        "source": judgement.source,
         "views": [
             {
                 "name": run.name,
                 "seconds": run.record.seconds if run.record else None,
                 "complete": run.record is not None,
+                "console": list(run.record.console) if run.record else [],
+                "recorded": run.record.recorded if run.record else None,
             }
             for run in judgement.runs
         ],
@@ -116,6 +119,8 @@ def _result(verdict: Verdict) -> dict[str, Any]:
         "severity": verdict.severity,
         "verdict": verdict.kind,
         "message": verdict.message,
+        "disagreement": verdict.disagreement,
+        "seconds": round(verdict.seconds, 3),
         "policies": list(verdict.policies),
         "waiver": verdict.waiver.model_dump(mode="json") if verdict.waiver else None,
         "observations": [

@@ -12,7 +12,7 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
-from certification.judge import Judgement, expiry, judge
+from certification.judge import Judgement, Source, expiry, judge
 from certification.model import Check, Observation, RunRecord, Subject, SupportEnd
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -75,7 +75,7 @@ class Looks:
         self.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
         self.look("booted", {"three": "pass", "four": "pass"}, variant="uefi")
 
-    def judge(self, waivers: str | None = None) -> Judgement:
+    def judge(self, waivers: str | None = None, *, source: Source = "image") -> Judgement:
         file = None
         if waivers is not None:
             file = self.root / "waivers.yaml"
@@ -89,6 +89,7 @@ class Looks:
             now=NOW,
             catalogue=self.catalogue,
             policy_directory=self.policies,
+            source=source,
         )
 
 
@@ -141,6 +142,44 @@ def test_disagreement_between_views_is_a_finding(looks: Looks) -> None:
     (verdict,) = [v for v in looks.judge().verdicts if v.requirement.id == "azure.four"]
     assert verdict.kind == "fail"
     assert "the views disagree: format failed, booted (bios), booted (uefi) passed" in verdict.message
+    assert verdict.disagreement and verdict.refuses
+
+
+def test_disagreement_of_two_firmwares_refuses_whatever_the_severity(
+    looks: Looks, toy_policies: Path
+) -> None:
+    policy = toy_policies / "toy.yaml"
+    lower = "{severity: should, reason: It would be nice to have it this way.}"
+    policy.write_text(f"{policy.read_text()}severity:\n  azure.four: {lower}\n")
+    looks.good()
+    assert looks.judge().certified
+    bios = looks.paths[2]
+    lines = [Observation.model_validate_json(line) for line in bios.read_text().splitlines()]
+    changed = [
+        item.model_copy(update={"outcome": "fail", "checks": (CHECK,)})
+        if item.requirement == "azure.four"
+        else item
+        for item in lines
+    ]
+    bios.write_text("".join(item.model_dump_json() + "\n" for item in changed))
+    judgement = looks.judge()
+    assert not judgement.certified and kinds(judgement)["four"] == "fail"
+    assert any("booted (bios) failed, format, booted (uefi) passed" in text for text in judgement.reasons())
+
+
+def test_of_a_machine_only_what_it_shows_is_judged(looks: Looks) -> None:
+    looks.look("booted", {"three": "pass", "four": "pass"}, before="", after="")
+    judgement = looks.judge(source="machine")
+    assert kinds(judgement) == {
+        "one": "not-provable-here",
+        "two": "not-provable-here",
+        "three": "pass",
+        "four": "pass",
+        "only-seven": "not-applicable",
+        "far-away": "not-provable-here",
+    }
+    assert judgement.certified, "nothing that it shows is wrong"
+    assert not looks.judge().certified, "an image must be looked at in every view"
 
 
 def test_a_missing_verdict_is_an_error(looks: Looks) -> None:

@@ -57,6 +57,7 @@ def judgement(tmp_path: Path, toy_catalogue: Path, toy_policies: Path) -> Judgem
             suites="s",
             started="n",
             seconds=41,
+            console=("Kernel panic - not syncing", NASTY),
         ),
         (),
     )
@@ -165,11 +166,23 @@ def test_the_page_is_self_contained_and_complete(judgement: Judgement, tmp_path:
         "a runtime: 2027-01-05",
         "judged as Enterprise Linux",
         "uname -r",
+        "Serial console, disk",
+        "Kernel panic - not syncing",
+        "Not provable here",
+        "Where the time went",
+        "must only",
     ):
         assert expected in words, expected
     for entry in judgement.verdicts:
         assert entry.requirement.id in words and entry.requirement.title in words
     assert "prefers-color-scheme: dark" in text
+
+
+def test_what_was_no_image_is_not_called_certified(judgement: Judgement) -> None:
+    good = replace(judgement, problems=(), verdicts=judgement.verdicts[:2])
+    for source in ("machine", "recording"):
+        words = " ".join(" ".join(Page(report.render_html(replace(good, source=source))).words).split())
+        assert "No certificate comes of this" in words and "is certified" not in words
 
 
 def test_a_certified_image_looks_certified(judgement: Judgement) -> None:
@@ -205,6 +218,8 @@ def test_json_holds_every_result_with_expected_and_observed(judgement: Judgement
     )
     assert blue["waiver"]["owner"] == "Somebody"
     assert document["reasons"] == judgement.reasons() != []
+    assert document["views"][0]["console"][0] == "Kernel panic - not syncing"
+    assert {item["requirement"]: item["seconds"] for item in document["results"]}["azure.one"] == 0.5
 
 
 def test_reports_are_the_same_for_the_same_judgement(judgement: Judgement) -> None:

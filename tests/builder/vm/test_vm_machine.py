@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_guest import EXIT, PAUSE, POWER_OFF, initramfs, kernel, say
 
 from builder.errors import HallmarkError
 from builder.vm import machine, qemu
@@ -26,56 +26,6 @@ from builder.workspace import Artefacts, digest_file
 pytestmark = pytest.mark.system
 
 TCG = Acceleration("tcg", "the test's choice")
-_LOAD = 0x400000
-
-# x86-64 Linux system calls: mov eax, NUMBER; ...; syscall. Source: syscall(2), the System V ABI.
-_EXIT = b"\xb8\x3c\x00\x00\x00\xbf\x07\x00\x00\x00\x0f\x05"  # exit(7)
-_PAUSE = b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"  # pause() for ever
-# reboot(0xfee1dead, 672274793, LINUX_REBOOT_CMD_POWER_OFF)
-_POWER_OFF = b"\xbf\xad\xde\xe1\xfe\xbe\x69\x19\x12\x28\xba\xdc\xfe\x21\x43\xb8\xa9\x00\x00\x00\x0f\x05"
-
-
-def _say(text: bytes) -> bytes:
-    """write(1, text, length), the text right behind the call."""
-    code = b"\xb8\x01\x00\x00\x00\xbf\x01\x00\x00\x00\x48\x8d\x35\x09\x00\x00\x00"
-    return (
-        code
-        + b"\xba"
-        + struct.pack("<I", len(text))
-        + b"\x0f\x05"
-        + b"\xeb"
-        + struct.pack("B", len(text))
-        + text
-    )
-
-
-def _elf(code: bytes) -> bytes:
-    """A static executable with one segment that holds ``code``."""
-    size = 64 + 56
-    head = b"\x7fELF\x02\x01\x01" + bytes(9)
-    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _LOAD + size, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    length = size + len(code)
-    segment = struct.pack("<IIQQQQQQ", 1, 7, 0, _LOAD, _LOAD, length, length, 0x1000)
-    return head + segment + code
-
-
-def _initramfs(path: Path, code: bytes) -> Path:
-    """A cpio archive (newc) with /init and the end mark."""
-    archive = b""
-    for name, mode, data in (("init", 0o100755, _elf(code)), ("TRAILER!!!", 0, b"")):
-        fields = (1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
-        head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
-        archive += head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
-    path.write_bytes(archive)
-    return path
-
-
-def _kernel(directory: Path, code: bytes) -> qemu.DirectKernel:
-    kernel = find_kernel()
-    assert kernel is not None, "the system tests need a kernel below /boot"
-    return qemu.DirectKernel(
-        kernel, _initramfs(directory / "initramfs", code), "console=ttyS0 quiet loglevel=6"
-    )
 
 
 @pytest.fixture
@@ -101,13 +51,13 @@ def _boot(kernel: qemu.DirectKernel, places: tuple[Path, Path], *, deadline: flo
 @pytest.mark.parametrize(
     ("code", "what", "said"),
     [
-        (_EXIT, "kernel panicked", "Attempted to kill init!"),
+        (EXIT, "kernel panicked", "Attempted to kill init!"),
         (
-            _say(b"You are in emergency mode. Press Enter\n") + _PAUSE,
+            say(b"You are in emergency mode. Press Enter\n") + PAUSE,
             "emergency mode",
             "You are in emergency",
         ),
-        (_POWER_OFF, "QEMU ended with status 0", "Power down"),
+        (POWER_OFF, "QEMU ended with status 0", "Power down"),
     ],
     ids=["panic", "emergency mode", "power off"],
 )
@@ -116,7 +66,7 @@ def test_a_failed_boot_is_found_long_before_its_deadline(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(HallmarkError, match=what) as caught:
-        _boot(_kernel(tmp_path, code), places, deadline=120)
+        _boot(kernel(tmp_path, code), places, deadline=120)
     assert time.monotonic() - began < 60
     assert any(said in line for line in caught.value.details), caught.value.details
     assert caught.value.where == places[1] / "serial-bios.log"
@@ -128,7 +78,7 @@ def test_a_guest_whose_timer_stood_still_is_started_again_but_not_for_ever(
 ) -> None:
     said = b"<0>Kernel panic - not syncing: IO-APIC + timer doesn't work!\n"
     with pytest.raises(HallmarkError, match="the guest started its kernel") as caught:
-        _boot(_kernel(tmp_path, _say(said) + _PAUSE), places, deadline=15)
+        _boot(kernel(tmp_path, say(said) + PAUSE), places, deadline=15)
     serial = (places[1] / "serial-bios.log").read_text(errors="replace")
     assert serial.count("Linux version") > 1
     assert caught.value.details
@@ -139,7 +89,7 @@ def test_a_guest_that_hangs_is_ended_at_its_deadline(tmp_path: Path, places: tup
     with pytest.raises(
         HallmarkError, match=r"after 12 s the guest started its kernel but did not get to ssh"
     ):
-        _boot(_kernel(tmp_path, _PAUSE), places, deadline=12)
+        _boot(kernel(tmp_path, PAUSE), places, deadline=12)
     assert time.monotonic() - began < 30
 
 
@@ -186,7 +136,7 @@ with machine.start(None, firmware="bios", work=here / "w", logs=here / "l", memo
     print(guest.process.pid, flush=True)
     guest.wait_for_ssh(deadline=100)
 """
-    _initramfs(tmp_path / "initramfs", _PAUSE)
+    initramfs(tmp_path / "initramfs", PAUSE)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         qemu_id = int(parent.stdout.readline())
