@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from builder import log
-from builder.certify import certify
+from builder.certify import certify, views_of
 from builder.errors import HallmarkError
 from builder.pipeline import Pipeline, existing
-from builder.recipe import load, names
+from builder.recipe import Plan, load, names
 from builder.vm.acceleration import probe
 from builder.workspace import PROJECT, Artefacts, Workspace
 from certification import judge, observe
@@ -66,6 +67,26 @@ def refused(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
             force_tcg=probe(cache=workspace.cache).kind == "tcg",
         )
         looks.append(out / "observations.jsonl")
+    return _failures(plan, looks)
+
+
+def refused_when_booted(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
+    """The same of the whole certification, which boots the image with every firmware that it is made for.
+
+    :raises HallmarkError: a look came to no good end, or the image got a certificate.
+    """
+    _, plan = existing(workspace, artefacts.root.parent.name, version=artefacts.root.name)
+    try:
+        certify(workspace, artefacts, plan, images=_IMAGES)
+    except HallmarkError as error:
+        log.info(str(error).splitlines()[0])
+    if artefacts.certificate.exists():
+        raise HallmarkError("a stand-in was certified", where=artefacts.certificate)
+    observations = artefacts.root / "observations"
+    return _failures(plan, [observations / look.name / "observations.jsonl" for look in views_of(plan)])
+
+
+def _failures(plan: Plan, looks: Sequence[Path]) -> dict[str, str]:
     waivers = plan.certification.waivers
     judgement = judge.judge(
         looks,
@@ -75,22 +96,12 @@ def refused(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
         now=datetime.now(UTC),
     )
     if judgement.problems:
-        raise HallmarkError("the look went wrong", where=artefacts.image, details=judgement.problems)
+        raise HallmarkError("the look went wrong", where=plan.recipe, details=judgement.problems)
     return {
         verdict.requirement.id: verdict.message
         for verdict in judgement.verdicts
         if verdict.kind in ("fail", "error") and verdict.observations
     }
-
-
-def refused_when_booted(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
-    """The same of the whole certification, which boots the image with every firmware it is made for."""
-    _, plan = existing(workspace, artefacts.root.parent.name, version=artefacts.root.name)
-    try:
-        certify(workspace, artefacts, plan, images=_IMAGES)
-    except HallmarkError as error:
-        return dict(line.partition(": ")[::2] for line in error.details)
-    return {}
 
 
 def main() -> int:
@@ -112,7 +123,7 @@ def main() -> int:
             print(f"{recipe}: {error}")
             wrong = True
             continue
-        seen = {name.split(" ")[0] for name in found}
+        seen = set(found)
         for name, message in sorted(found.items()):
             print(f"{recipe}: {name}: {message[:160]}")
         strange = sorted(seen - IDENTITY) + [f"not {name}" for name in sorted(IDENTITY - seen)]

@@ -1,4 +1,4 @@
-"""Where content comes from: a mirror that asks for a certificate; the sample in a vendor's place."""
+"""A vendor's recipe, built from the sample's content on a mirror that wants a certificate."""
 
 from __future__ import annotations
 
@@ -8,41 +8,50 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from builder.sampledistro import SampleRepository
-from builder.workspace import PROJECT, Workspace
+from builder.workspace import PROJECT, Artefacts, Workspace
 from tests import stand_in
-from tests.tls_mirror import Authority, serve
+from tests.tls_mirror import Authority, Pair, serve
 
 pytestmark = pytest.mark.system
 
-
-@pytest.fixture
-def space(workspace: Workspace, tmp_path: Path) -> Iterator[Workspace]:
-    """A build directory of the test's own, gone afterwards."""
-    place = Workspace.default(build=tmp_path / "build", cache=workspace.cache)
-    yield place
-    shutil.rmtree(place.build)
+RECIPE = "centos-stream-9"
 
 
-def test_an_entitled_build_leaves_no_trace_of_its_certificate(
-    space: Workspace, sample_repository: SampleRepository, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Entitled:
+    """A build that had to show a certificate: its artefacts, what it printed, who the server saw."""
+
+    space: Workspace
+    artefacts: Artefacts
+    pair: Pair
+    printed: bytes
+    clients: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def entitled(
+    workspace: Workspace, sample_repository: SampleRepository, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Entitled]:
+    outside = tmp_path_factory.mktemp("outside")
+    space = Workspace.default(build=tmp_path_factory.mktemp("entitled") / "build", cache=workspace.cache)
     authority = Authority("Mirror authority")
     pair = authority.issue("builder-42")
-    (tmp_path / "ca.pem").write_text(authority.pem)
-    mirrors = tmp_path / "mirrors.yaml"
-    with serve(sample_repository.path, authority, tmp_path) as (url, clients):
-        mirrors.write_text(
-            f"repositories:\n  sample:\n    baseurl: {url}\n"
-            "    client_certificate: { secret: env:MIRROR_CERTIFICATE }\n"
-            "    client_key: { secret: env:MIRROR_KEY }\n"
-            f"    ca: {{ secret: 'file:{tmp_path}/ca.pem' }}\n"
+    (outside / "ca.pem").write_text(authority.pem)
+    mirrors = outside / "mirrors.yaml"
+    with serve(sample_repository.path, authority, outside) as (url, clients):
+        address = (
+            f"baseurl: {url}\n    client_certificate: {{ secret: env:MIRROR_CERTIFICATE }}\n"
+            f"    client_key: {{ secret: env:MIRROR_KEY }}\n    ca: {{ secret: 'file:{outside}/ca.pem' }}"
         )
-        argv = [sys.executable, "-m", "builder.cli", "build", "sample-9", "--json", "--verbose"]
+        text = stand_in.MIRROR.read_text().replace("embedded: sample-distribution", address)
+        mirrors.write_text(text.replace("key: keys/", f"key: {stand_in.MIRROR.parent}/keys/"))
+        argv = [sys.executable, "-m", "builder.cli", "build", RECIPE, "--json", "--verbose"]
         argv += ["--build-dir", str(space.build), "--cache-dir", str(space.cache)]
         done = subprocess.run(
             [*argv, "--repositories", str(mirrors)],
@@ -52,45 +61,48 @@ def test_an_entitled_build_leaves_no_trace_of_its_certificate(
             cwd=PROJECT,
         )
     assert done.returncode == 0, done.stderr.decode()
-    assert set(clients) == {"builder-42"}
-    place = next(path for path in (space.build / "sample-9").iterdir() if path.is_dir())
-    plan = json.loads((place / "plan.json").read_text())
-    assert plan["repositories"][0]["client_key"]["secret"] == "env:MIRROR_KEY"
-    assert plan["substitutions"][0]["now"] == url
-    assert "Installed:" in (place / "log/rootfs.log").read_text(), "the search below must see dnf's own words"
-    needles = pair.needles()
-    assert [needle for needle in needles if needle in done.stdout + done.stderr] == []
+    place = next(path for path in (space.build / RECIPE).iterdir() if path.is_dir())
+    yield Entitled(space, Artefacts(place), pair, done.stdout + done.stderr, frozenset(clients))
+    shutil.rmtree(space.build)
+
+
+def test_an_entitled_build_leaves_no_trace_of_its_certificate(entitled: Entitled, tmp_path: Path) -> None:
+    assert entitled.clients == {"builder-42"}
+    log = (entitled.artefacts.log / "rootfs.log").read_text()
+    assert "Installed:" in log, "the search below must see dnf's own words"
+    repository = json.loads(entitled.artefacts.plan.read_text())["repositories"][0]
+    assert repository["client_key"]["secret"] == "env:MIRROR_KEY"
+    assert [needle for needle in entitled.pair.needles() if needle in entitled.printed] == []
     patterns = tmp_path / "patterns"
-    patterns.write_bytes(b"\n".join(needles) + b"\n")
-    # grep reads an image of 12 GiB quickly where it is sparse; -a because it is no text.
-    search = ["grep", "-r", "-l", "-a", "-F", "-f", str(patterns)]
-    places = [str(space.build), str(space.cache / "dnf")]
-    found = subprocess.run([*search, *places], capture_output=True, text=True, check=False)
-    assert (found.stdout, found.returncode) == ("", 1)
-    (space.work / "seen").write_text(pair.key)
-    found = subprocess.run([*search, str(space.work)], capture_output=True, text=True, check=False)
-    assert found.stdout == f"{space.work}/seen\n", "the search itself must be able to find it"
+    patterns.write_bytes(b"\n".join(entitled.pair.needles()) + b"\n")
+
+    def lines_with_secrets(*places: Path) -> int:
+        # Through tar, which leaves out the holes of a 32 GiB image.
+        packed = ("tar", "--create", "--sparse", "--file", "-", *map(str, places))
+        wanted = ("grep", "--count", "--text", "--fixed-strings", "--file", str(patterns))
+        with subprocess.Popen(packed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tar:
+            found = subprocess.run(wanted, stdin=tar.stdout, capture_output=True, text=True, check=False)
+        assert tar.returncode == 0
+        return int(found.stdout)
+
+    assert lines_with_secrets(entitled.space.build, entitled.space.cache / "dnf") == 0
+    seen = entitled.space.work / "seen"
+    seen.write_text(entitled.pair.key)
+    assert lines_with_secrets(entitled.space.work) > 0, "the search itself must be able to find it"
+    seen.unlink()
 
 
 def test_a_vendors_recipe_from_the_samples_content_fails_its_identity_and_nothing_else(
-    space: Workspace, sample_repository: SampleRepository
+    entitled: Entitled,
 ) -> None:
-    artefacts = stand_in.build(space, "centos-stream-9")
-    plan = json.loads(artefacts.plan.read_text())
+    plan = json.loads(entitled.artefacts.plan.read_text())
     told = {item["what"]: item["now"] for item in plan["substitutions"]}
     assert told["package centos-stream-release"] == "hallmark-sample-release"
     assert told["bootloader.vendor"] == "debian"
-    found = stand_in.refused(space, artefacts)
+    assert told["repository baseos"].startswith("https://127.0.0.1:")
+    found = stand_in.refused(entitled.space, entitled.artefacts)
     assert set(found) == stand_in.IDENTITY, found
-    argv = [
-        sys.executable,
-        "-m",
-        "builder.cli",
-        "publish",
-        "centos-stream-9",
-        "--build-dir",
-        str(space.build),
-    ]
+    argv = [sys.executable, "-m", "builder.cli", "publish", RECIPE, "--build-dir", str(entitled.space.build)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PROJECT)
     assert done.returncode == 1
     assert "has no certificate" in done.stderr
