@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from certification.catalogue import SUITES, suites_digest
 from certification.expectations import Facts
 from certification.views.guest import Guest
 
@@ -31,3 +32,12 @@ def facts(guest: Guest, pytestconfig: pytest.Config) -> Facts:
 def today() -> date:
     """The day of the certification, UTC."""
     return datetime.now(UTC).date()
+
+
+_SUITES = suites_digest(SUITES)
+
+
+@pytest.fixture(scope="session")
+def suites_at_start() -> str:
+    """The digest of what decides, from before the first test."""
+    return _SUITES
