@@ -154,8 +154,22 @@ def pick(path: Path, view: View, variant: str | None) -> Recording:
     """
     for recording in load(path):
         if (recording.view, recording.variant) == (view, variant):
+            recording.problem = recording.problem or _damage(recording)
             return recording
     raise HallmarkError(f"there is no recording of the {view} view", where=path)
+
+
+def _damage(recording: Recording) -> str:
+    """What is wrong with the files that a recording names; "" when all are there as they were."""
+    answers = (text for found in recording.commands.values() for a in found for text in (a.stdout, a.stderr))
+    named = (*recording.reads.values(), *recording.things.values(), *recording.made.values(), *answers)
+    names = {str(fields["kept"]) for fields in named if "kept" in fields}
+    try:
+        for name in sorted(names):
+            recording.kept(name)
+    except HallmarkError as error:
+        return f"is damaged: {error.what}"
+    return ""
 
 
 def _files(path: Path) -> list[Path]:

@@ -49,7 +49,7 @@ class Session:
         # What a recording was measured by, it is measured by again.
         self.claim: str | None = option("hallmark_claim") or (run.claim if run else None)
         self.started = datetime.now(UTC)
-        self.before = self._identity()
+        self.before = self.identity()
         self._began = time.monotonic()
         self._open: OpenView | None = None
         self.failure: HallmarkError | None = None
@@ -84,7 +84,7 @@ class Session:
         run = self.recording.run if self.recording else None
         return (run.recorded or run.started) if run else None
 
-    def _identity(self) -> str:
+    def identity(self) -> str:
         """What identifies the bytes that are looked at; "" where nobody has them."""
         if self.recording is not None:
             return self.recording.run.before if self.recording.run else ""
@@ -149,7 +149,7 @@ class Session:
             subject=self.subject,
             problems=tuple(self.problems),
             before=self.before,
-            after=self._identity(),
+            after=self.identity(),
             catalogue=self.catalogue.digest,
             suites=suites,
             started=self.started.isoformat(timespec="seconds"),

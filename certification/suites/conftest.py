@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import date
 from typing import Any
 
 import pytest
 
+from certification.catalogue import SUITES, suites_digest
 from certification.expectations import Facts
 from certification.views.guest import Guest
 
@@ -32,3 +35,21 @@ def today(hallmark: Any) -> date:
     """The day of the look, UTC; of a recording, the day on which it was made."""
     day: date = hallmark.day
     return day
+
+
+_SUITES = suites_digest(SUITES)
+
+
+@pytest.fixture(scope="session")
+def suites_at_start() -> str:
+    """The digest of what decides, from before the first test."""
+    return _SUITES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def look_began(hallmark: Any) -> float:
+    """When the first test asked a booted guest, in seconds since 1970 by its own clock, or infinity."""
+    if hallmark.view != "booted":
+        return math.inf
+    answer = hallmark.opened.host.run("date +%s.%N").stdout.strip()
+    return float(answer) if re.fullmatch(r"\d+\.\d+", answer) else math.inf
