@@ -87,6 +87,7 @@ class Pipeline:
                 temporary.write_text(final.to_json())
             self._rootfs(final, artefacts, lock)
             self._image(final, artefacts)
+            self._formats(final, artefacts)
         return artefacts
 
     def draft(self) -> tuple[Recipe, Plan]:
@@ -223,6 +224,35 @@ class Pipeline:
                     "code": code_digest("builder/disk", "builder/image"),
                 },
                 outputs=(artefacts.image,),
+                make=make,
+            )
+        )
+
+    def _formats(self, final: Plan, artefacts: Artefacts) -> None:
+        from builder.image import outputs
+
+        wanted = outputs.further(final)
+        if not wanted:
+            outputs.discard(artefacts)
+            return
+
+        def make() -> None:
+            with self._scratch("formats") as work:
+                outputs.write(artefacts, final, work=work)
+
+        image = read_stamp(artefacts, "image")
+        assert image is not None, "the formats stage follows the image stage"
+        self.reports.append(
+            run_stage(
+                artefacts,
+                "formats",
+                title="further formats",
+                inputs={
+                    "plan": final.digest(),
+                    "image": image.model_dump_json(exclude={"seconds"}),
+                    "code": code_digest("builder/image"),
+                },
+                outputs=(*(artefacts.output(kind) for kind in wanted), artefacts.outputs),
                 make=make,
             )
         )
