@@ -7,13 +7,13 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from small_vhdx import BAT, DATA, DISK, KIB, LOG, METADATA, MIB, VALUES, make, put, sign
 
 from builder.errors import HallmarkError
 from builder.image.crc32c import crc32c
 from builder.image.vhd import write_footer
 from builder.image.vhdx import deviations
 from builder.image.vhdx_output import compare, seal
-from tests.builder.image.small_vhdx import BAT, DATA, DISK, KIB, LOG, METADATA, MIB, VALUES, make, put, sign
 
 HEADERS = (64 * KIB, 128 * KIB)
 TABLES = (192 * KIB, 256 * KIB)
