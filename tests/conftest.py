@@ -75,7 +75,7 @@ def library_image(
     ):
         assert old in text
         text = text.replace(old, new)
-    text += "\nscripts:\n  90-worker: { content: \"#!/bin/sh\\nuseradd --system --uid 700 worker\\n\" }\n"
+    text += '\nscripts:\n  90-worker: { content: "#!/bin/sh\\nuseradd --system --uid 700 worker\\n" }\n'
     recipe.write_text(text)
     return Pipeline(workspace, str(recipe)).build()
 
