@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +12,11 @@ from builder.diff.model import Change, Difference
 
 __all__ = ["show"]
 
-#: Two releases differ in thousands of files; the first lines of a section say what it is about.
-_MOST = 30
+#: Two releases differ in thousands of files; the first of each kind say what a section is about.
+_MOST = 12
 _PIPE_WIDTH = 160
+
+_Row = tuple[str, str]
 
 
 def show(difference: Difference, *, whole: bool) -> None:
@@ -27,36 +29,32 @@ def show(difference: Difference, *, whole: bool) -> None:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(Text(f"- {difference.before}\n+ {difference.after}"))
     for section, change in difference.changes.items():
-        table = Table(box=None, show_header=False, padding=(0, 1))
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold", ratio=2)
-        table.add_column(overflow="fold", ratio=3)
-        rows = list(_rows(change))
-        for mark, name, value, style in rows if whole else rows[:_MOST]:
-            table.add_row(Text(mark, style), Text(name, style), Text(value))
-        numbers = (
-            (len(change.added), "added"),
-            (len(change.removed), "removed"),
-            (len(change.changed), "changed"),
-        )
-        counts = ", ".join(f"{number} {word}" for number, word in numbers if number)
-        console.print(Text(f"\n{section}: {counts}", "bold"))
-        console.print(table)
-        if len(rows) > _MOST and not whole:
-            console.print(Text(f"  … and {len(rows) - _MOST} more: --verbose or --json shows all", "dim"))
+        _section(console, section, change, most=None if whole else _MOST)
     if difference.equal:
         console.print("\nno difference")
     for section, reason in difference.not_compared.items():
-        console.print(Text(f"\nnot compared: {section} ({reason})", "yellow"))
+        console.print(Text(f"\nnot compared: {section} — {reason}", "yellow"))
 
 
-def _rows(change: Change) -> Iterator[tuple[str, str, str, str]]:
-    for name, value in change.removed.items():
-        yield "-", name, _short(value), "red"
-    for name, value in change.added.items():
-        yield "+", name, _short(value), "green"
-    for name, (before, after) in change.changed.items():
-        yield "~", name, _contrast(before, after), "yellow"
+def _section(console: Console, title: str, change: Change, *, most: int | None) -> None:
+    kinds: tuple[tuple[str, str, str, Sequence[_Row]], ...] = (
+        ("removed", "-", "red", [(name, _short(value)) for name, value in change.removed.items()]),
+        ("added", "+", "green", [(name, _short(value)) for name, value in change.added.items()]),
+        ("changed", "~", "yellow", [(name, _contrast(*pair)) for name, pair in change.changed.items()]),
+    )
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=2)
+    table.add_column(overflow="fold", ratio=3)
+    for word, mark, style, rows in kinds:
+        for name, value in rows[:most]:
+            table.add_row(Text(mark, style), Text(name, style), Text(value))
+        if most is not None and len(rows) > most:
+            text = f"… and {len(rows) - most} more {word}: --verbose or --json shows all"
+            table.add_row("", Text(text, "dim"), "")
+    counts = ", ".join(f"{len(rows)} {word}" for word, _, _, rows in kinds if rows)
+    console.print(Text(f"\n{title}: {counts}", "bold"))
+    console.print(table)
 
 
 def _contrast(before: str, after: str) -> str:
