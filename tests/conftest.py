@@ -55,12 +55,8 @@ def sample_image(workspace: Workspace, sample_repository: SampleRepository) -> A
 
 
 @pytest.fixture(scope="session")
-def library_image(
-    workspace: Workspace, sample_repository: SampleRepository, tmp_path_factory: pytest.TempPathFactory
-) -> Artefacts:
+def library_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample for a Hyper-V library: generation 1 only, in every format, and changed here and there."""
-    from builder.pipeline import Pipeline
-
     images = tmp_path_factory.mktemp("recipes") / "images"
     shutil.copytree(PROJECT / "images", images)
     recipe = images / "sample-9-library.yaml"
@@ -77,7 +73,17 @@ def library_image(
         text = text.replace(old, new)
     text += '\nscripts:\n  90-worker: { content: "#!/bin/sh\\nuseradd --system --uid 700 worker\\n" }\n'
     recipe.write_text(text)
-    return Pipeline(workspace, str(recipe)).build()
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def library_image(
+    workspace: Workspace, sample_repository: SampleRepository, library_recipe: Path
+) -> Artefacts:
+    """The recipe for a library, built."""
+    from builder.pipeline import Pipeline
+
+    return Pipeline(workspace, str(library_recipe)).build()
 
 
 @pytest.fixture(scope="session")
