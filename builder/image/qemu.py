@@ -38,8 +38,7 @@ def compare(image: Path, other: Path, *, kind: str) -> None:
     """Make sure that a file holds the disk of the fixed VHD ``image``: same size, same bytes.
 
     :param kind: the format of ``other``, as qemu-img calls it.
-    :raises HallmarkError: it holds another disk.
-    :raises CommandFailed: qemu-img can't read one of them.
+    :raises HallmarkError: it holds another disk, or qemu-img can't read one of them.
     """
     info = json.loads(run(("qemu-img", "info", "--output=json", "-f", kind, other)).stdout)
     size = image.stat().st_size - FOOTER_SIZE
@@ -48,7 +47,9 @@ def compare(image: Path, other: Path, *, kind: str) -> None:
     if same:
         done = run(("qemu-img", "compare", "-f", "vpc", "-F", kind, image, other), check=False)
         if done.returncode > 1:  # 1 says that they differ, more that it could not look
-            run(done.argv)
+            raise HallmarkError(
+                "qemu-img can't compare the two files", where=other, details=done.stderr.splitlines()
+            )
         same, details = done.returncode == 0, done.stdout.splitlines()
     if not same:
         raise HallmarkError(

@@ -1,8 +1,8 @@
 """VHDX, read strictly.
 
-A dynamic VHDX holds the disk in blocks that lie anywhere in the file; a table (BAT) says where. All integers
-are little-endian, all structures begin on whole MiB except those in the first MiB, and CRC-32C protects the
-headers and region tables. Layout: Microsoft's [MS-VHDX] "Virtual Hard Disk v2 (VHDX) File Format".
+A dynamic VHDX holds the disk in blocks that lie anywhere in the file; a table (BAT) says where. All
+structures begin on whole MiB except those in the first MiB. Rules: Microsoft's [MS-VHDX] "Virtual Hard Disk
+v2 (VHDX) File Format".
 """
 
 from __future__ import annotations
@@ -11,53 +11,43 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 from uuid import UUID
 
 from builder.errors import HallmarkError
 from builder.image.crc32c import crc32c
 from builder.image.vhd import Deviation
+from builder.image.vhdx_layout import (
+    BAT,
+    FILE_PARAMETERS,
+    HEADER,
+    HEADER_SIZE,
+    HEADERS,
+    IDENTIFIER,
+    ITEM,
+    LOGICAL_SECTOR,
+    METADATA,
+    METADATA_TABLE,
+    MIB,
+    PAGE_83,
+    PHYSICAL_SECTOR,
+    REGION,
+    REGION_TABLES,
+    TABLE,
+    TABLE_SIZE,
+    VIRTUAL_SIZE,
+    Header,
+    Span,
+)
 
-__all__ = [
-    "HEADERS",
-    "IDENTIFIER",
-    "PAGE_83",
-    "REGION_TABLES",
-    "TABLE_SIZE",
-    "Header",
-    "Reader",
-    "deviations",
-    "region_table",
-]
+__all__ = ["Reader", "deviations"]
 
-KIB = 1 << 10
-MIB = 1 << 20
-IDENTIFIER = b"vhdxfile"
-HEADERS = (64 * KIB, 128 * KIB)
-HEADER_SIZE = 4 * KIB
-REGION_TABLES = (192 * KIB, 256 * KIB)
-TABLE_SIZE = 64 * KIB
 _MOST_ENTRIES = 2047  # of a region or metadata table: what 64 KiB hold
 _LARGEST = 64 << 40
 _SECTOR = 512
-
-_HEADER = struct.Struct("<4sIQ16s16s16sHHIQ")
-_TABLE = struct.Struct("<4sIII")
-_REGION = struct.Struct("<16sQII")
-_METADATA = struct.Struct("<8sHH20s")
-_ITEM = struct.Struct("<16sIIII")
-
-BAT = UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
-METADATA = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
-FILE_PARAMETERS = UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
-VIRTUAL_SIZE = UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
-PAGE_83 = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
-LOGICAL_SECTOR = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
-PHYSICAL_SECTOR = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
 _NAMES = {
     BAT: "BAT",
     METADATA: "metadata",
@@ -76,66 +66,11 @@ _ITEMS = {
     LOGICAL_SECTOR: (4, 6),
     PHYSICAL_SECTOR: (4, 6),
 }
-# States of a payload block: not present, undefined, zero, unmapped, fully present.
-_ABSENT = frozenset({0, 1, 2, 3})
+# States of a payload block ([MS-VHDX] 2.5.1.1).
+_ZERO = 2
 _PRESENT = 6
-
-
-class Span(NamedTuple):
-    """A part of the file; ``offset`` and ``length`` in bytes."""
-
-    offset: int
-    length: int
-    what: str
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.length
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """One of the two headers. The valid one with the higher sequence number counts."""
-
-    signature: bytes
-    checksum: int
-    sequence: int
-    file_write: UUID
-    data_write: UUID
-    log: UUID
-    log_version: int
-    version: int
-    log_length: int
-    log_offset: int
-
-    @classmethod
-    def parse(cls, data: bytes) -> Header:
-        """Take 4 KiB apart; nothing is judged here."""
-        signature, checksum, sequence, file, disk, log, *rest = _HEADER.unpack_from(data)
-        guids = (UUID(bytes_le=file), UUID(bytes_le=disk), UUID(bytes_le=log))
-        return cls(signature, checksum, sequence, *guids, *rest)
-
-    def pack(self) -> bytes:
-        """The 4 KiB, with the right checksum."""
-        fields = (self.sequence, self.file_write.bytes_le, self.data_write.bytes_le, self.log.bytes_le)
-        rest = (self.log_version, self.version, self.log_length, self.log_offset)
-        data = bytearray(HEADER_SIZE)
-        _HEADER.pack_into(data, 0, self.signature, 0, *fields, *rest)
-        data[4:8] = crc32c(bytes(data)).to_bytes(4, "little")
-        return bytes(data)
-
-
-def region_table(regions: Iterable[tuple[UUID, Span, bool]]) -> bytes:
-    """The 64 KiB of a region table, with the right checksum."""
-    entries = [
-        _REGION.pack(guid.bytes_le, span.offset, span.length, int(required))
-        for guid, span, required in regions
-    ]
-    data = bytearray(TABLE_SIZE)
-    _TABLE.pack_into(data, 0, b"regi", 0, len(entries), 0)
-    data[_TABLE.size : _TABLE.size + len(entries) * _REGION.size] = b"".join(entries)
-    data[4:8] = crc32c(bytes(data)).to_bytes(4, "little")
-    return bytes(data)
+#: Not present, undefined, unmapped: a reader may return whatever was there before.
+_UNDEFINED = frozenset({0, 1, 3})
 
 
 def deviations(path: Path, *, virtual_size: int | None = None) -> list[Deviation]:
@@ -205,7 +140,7 @@ class Reader:
                     yield Deviation(
                         "identity", f"{name} has no identifier of {what} writes", "a GUID", str(guid)
                     )
-            if any(data[_HEADER.size :]):
+            if any(data[HEADER.size :]):
                 yield Deviation("reserved", f"{name} has reserved bytes that are not zero", "zeros", "others")
             headers.append(header)
         if len(headers) == 2 and headers[0].sequence == headers[1].sequence:
@@ -229,9 +164,9 @@ class Reader:
     def regions(self) -> Iterator[tuple[UUID, Span, bool]]:
         """The regions that the first region table names, each with whether it is required."""
         data = self.read(REGION_TABLES[0], TABLE_SIZE)
-        _, _, count, _ = _TABLE.unpack_from(data)
+        _, _, count, _ = TABLE.unpack_from(data)
         for index in range(min(count, _MOST_ENTRIES)):
-            raw, offset, length, required = _REGION.unpack_from(data, _TABLE.size + index * _REGION.size)
+            raw, offset, length, required = REGION.unpack_from(data, TABLE.size + index * REGION.size)
             guid = UUID(bytes_le=raw)
             yield guid, Span(offset, length, f"{_NAMES.get(guid, guid)} region"), bool(required & 1)
 
@@ -259,9 +194,9 @@ class Reader:
         if span is None:
             return
         table = self.read(span.offset, TABLE_SIZE)
-        _, _, count, _ = _METADATA.unpack_from(table)
+        _, _, count, _ = METADATA_TABLE.unpack_from(table)
         for index in range(min(count, _MOST_ENTRIES)):
-            raw, offset, length, flags, _ = _ITEM.unpack_from(table, _METADATA.size + index * _ITEM.size)
+            raw, offset, length, flags, _ = ITEM.unpack_from(table, METADATA_TABLE.size + index * ITEM.size)
             yield UUID(bytes_le=raw), span.offset + offset, (length, flags)
 
     def _metadata(self) -> Iterator[Deviation]:
@@ -346,6 +281,7 @@ class Reader:
             )
             return
         payload: list[Span] = []
+        undefined: list[int] = []
         for index, entry in enumerate(_words(self.read(span.offset, entries * 8))):
             state, place = entry & 7, entry >> 20
             if index % (ratio + 1) == ratio:
@@ -354,14 +290,18 @@ class Reader:
                     yield Deviation("bat-bitmap", what, f"entry {index} = 0", f"{entry:#x}")
             elif state == _PRESENT and not entry & 0xFFFF8:
                 payload.append(Span(place * MIB, block, f"block {index}"))
-            elif state not in _ABSENT:
-                yield Deviation(
-                    "bat-state", f"BAT entry {index} has no state", "0, 1, 2, 3 or 6", f"{entry:#x}"
-                )
+            elif state in _UNDEFINED:
+                undefined.append(index)
+            elif state != _ZERO:
+                what = f"BAT entry {index} has no state that a disk without a parent knows"
+                yield Deviation("bat-state", what, "2 or 6", f"{entry:#x}")
             elif entry >> 3:
                 # Hyper-V refuses it (QEMU block/vhdx.c, commit cdf9634b).
                 what = f"BAT entry {index} has a place for a block that is not there"
                 yield Deviation("bat-offset", what, "0", f"{entry:#x}")
+        if undefined:
+            what = f"{len(undefined)} blocks are undefined: what is read there is left to the reader"
+            yield Deviation("bat-undefined", what, "state 2, zeros", f"BAT entry {undefined[0]} and others")
         yield from self._places(payload)
 
     def blocks(self) -> tuple[int, dict[int, int]]:

@@ -10,14 +10,14 @@ from builder.errors import HallmarkError
 from builder.image import qemu
 from builder.image.sparse import data_segments
 from builder.image.vhd import FOOTER_SIZE
-from builder.image.vhdx import (
+from builder.image.vhdx import Reader, deviations
+from builder.image.vhdx_layout import (
+    HEADER_SIZE,
     HEADERS,
     IDENTIFIER,
     PAGE_83,
     REGION_TABLES,
     Header,
-    Reader,
-    deviations,
     region_table,
 )
 
@@ -59,7 +59,7 @@ def seal(path: Path, *, identity: UUID) -> None:
     try:
         with path.open("r+b") as stream:
             reader = Reader(stream)
-            header = Header.parse(reader.read(HEADERS[0], 4096))
+            header = Header.parse(reader.read(HEADERS[0], HEADER_SIZE))
             regions = [(guid, span, True) for guid, span, _ in reader.regions()]
             disk = next((offset for guid, offset, _ in reader.items() if guid == PAGE_83), None)
             if header.signature != b"head" or header.log.int or disk is None:

@@ -94,6 +94,8 @@ DAMAGE = [
     ("bat-length", [VALUES["size"]], u64(2 << 40), True),
     ("bat-state", [BAT], u64(7), True),
     ("bat-state", [BAT + 8], u64(4 << 20 | 8 | 6), True),
+    ("bat-undefined", [BAT], u64(0), True),
+    ("bat-undefined", [BAT + 16], u64(3), True),
     ("bat-offset", [BAT], u64(5 << 20 | 2), True),
     ("overlap", [BAT], u64(DATA // MIB << 20 | 6), True),
     ("overlap", [BAT], u64(METADATA // MIB << 20 | 6), True),
@@ -114,6 +116,7 @@ def test_a_sector_bitmap_is_refused(tmp_path: Path) -> None:
     # 4096 blocks of 1 MiB make a chunk; the entry after them is a sector bitmap's.
     image = make(tmp_path / "image.vhdx")
     put(image, VALUES["size"], u64(5 << 30))
+    put(image, BAT + 8 * 8, u64(2) * (4096 - 8) + u64(0) + u64(2) * 1024)
     assert codes(image) == set()
     put(image, BAT + 4096 * 8, u64(6))
     assert codes(image) == {"bat-bitmap"}
