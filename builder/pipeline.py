@@ -301,12 +301,15 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
             where=workspace.build / name,
             hint=f"build it first: hallmark build {name}",
         )
-    stamp = read_stamp(found, "image")
-    if stamp is not None and stamp.outputs[found.image.name] != output_of(found.image):
-        raise HallmarkError(
-            "the image is not as the build left it: its size or modification time differ",
-            where=found.image,
-            why="a certificate speaks for the bytes that the recipe produced",
-            hint=f"build it again: hallmark build {name}",
-        )
+    for stage in ("image", "formats"):
+        stamp = read_stamp(found, stage)
+        for output, left in stamp.outputs.items() if stamp else ():
+            path = found.root / output
+            if not path.exists() or output_of(path) != left:
+                raise HallmarkError(
+                    "the image is not as the build left it: its size or modification time differ",
+                    where=path,
+                    why="a certificate speaks for the bytes that the recipe produced",
+                    hint=f"build it again: hallmark build {name}",
+                )
     return found, Plan.model_validate_json(found.plan.read_bytes())

@@ -74,7 +74,8 @@ def write(artefacts: Artefacts, plan: Plan, *, work: Path) -> None:
 
 
 def discard(artefacts: Artefacts) -> None:
-    """Delete every further output: what an earlier build of the same version left."""
+    """Delete every further output and its stamp: what an earlier build of the same version left."""
+    (artefacts.stages / "formats.json").unlink(missing_ok=True)
     artefacts.outputs.unlink(missing_ok=True)
     for kind in ("vhdx", "qcow2", "oci"):
         artefacts.output(kind).unlink(missing_ok=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from builder.errors import HallmarkError
 from builder.image import outputs, vhdx
 from builder.image.vhd import FOOTER_SIZE
-from builder.pipeline import Pipeline
+from builder.pipeline import Pipeline, existing
 from builder.recipe import Plan
 from builder.run import run
 from builder.workspace import Artefacts, Workspace, digest_file
@@ -42,6 +44,20 @@ def test_all_files_are_recorded(library_image: Artefacts, plan: Plan) -> None:
     digests = outputs.certifiable(library_image, plan)
     assert list(digests) == ["image.vhdx", "image.qcow2", "image.oci.tar"]
     assert digests == {item.name: item.sha256 for item in outputs.load(library_image.outputs)}
+
+
+def test_a_changed_output_is_refused(library_image: Artefacts, workspace: Workspace) -> None:
+    found, _ = existing(workspace, "sample-9-library")
+    assert found == library_image
+    path = library_image.output("vhdx")
+    status = path.stat()
+    try:
+        path.touch()
+        with pytest.raises(HallmarkError, match="not as the build left it") as caught:
+            existing(workspace, "sample-9-library")
+        assert caught.value.where == path
+    finally:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_only_what_is_missing_is_made_again(
