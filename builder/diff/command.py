@@ -13,7 +13,7 @@ from builder.diff.model import Side, compare
 from builder.diff.plans import of_plan
 from builder.diff.show import show
 from builder.errors import HallmarkError
-from builder.recipe import Plan, find, load, plan
+from builder.recipe import Plan, Reference, find, load, plan
 from builder.workspace import Artefacts
 
 __all__ = ["EXIT_DIFFERENT", "diff_command"]
@@ -31,6 +31,7 @@ class _Operand:
     text: str
     kind: Kind
     path: Path
+    variant: str = ""
 
     @classmethod
     def of(cls, text: str) -> _Operand:
@@ -42,7 +43,8 @@ class _Operand:
             return cls(text, "lock", path)
         if path.is_file() and path.suffix not in (".yaml", ".yml"):
             return cls._image(text, path.parent)
-        return cls(text, "recipe", find(text))
+        reference = find(text)
+        return cls(text, "recipe", reference.path, reference.variant)
 
     @classmethod
     def _image(cls, text: str, directory: Path) -> _Operand:
@@ -60,7 +62,8 @@ class _Operand:
         """The plan of an image, or the one that a build of the recipe would begin with."""
         if self.kind == "image":
             return plan_of(Artefacts(self.path))
-        return plan(load(self.path), version="0.19700101.0", source_date_epoch=0)
+        recipe = load(Reference(self.path, self.variant))
+        return plan(recipe, version="0.19700101.0", source_date_epoch=0)
 
 
 def diff_command(before: str, after: str, *, json: bool, whole: bool) -> int:

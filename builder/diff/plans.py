@@ -72,6 +72,8 @@ def arguments(words: Iterable[str]) -> Section:
 def _flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
+            if key == "where":
+                continue  # a line of a recipe: moving it changes no image
             yield from _flatten(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         for number, item in enumerate(value):
