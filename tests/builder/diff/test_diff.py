@@ -24,10 +24,15 @@ from builder.rootfs import manifest
 from builder.workspace import PROJECT, Artefacts
 
 LABEL = {"SCHILY.xattr.security.selinux": "system_u:object_r:etc_t:s0\0"}
-LOCK = """\
+A, B, KEY = "a" * 64, "b" * 64, "c" * 16
+LOCK = f"""\
+format: 1
+recipe: sample-9
+when: "2026-11-22T12:00:00Z"
+inputs: {A}
 packages:
-  - {name: bash, epoch: "0", version: 5.2.15, release: 3.el9, arch: x86_64, sha256: aa, repository: baseos}
-  - {name: kernel, epoch: "0", version: 9.10, release: "1", arch: x86_64, sha256: bb, repository: baseos}
+  - {{name: bash, version: 5.2.15, release: 3.el9, arch: x86_64, repository: baseos, key: {KEY}, sha256: {A}}}
+  - {{name: kernel, version: "9.10", release: "1", arch: x86_64, repository: base, key: {KEY}, sha256: {B}}}
 """
 
 
@@ -114,7 +119,7 @@ def test_two_recipes_differ_in(
     [
         ("5.2.15", "5.2.16", {"changed": ["bash.x86_64"]}),
         ("9.10", "9.1", {"changed": ["kernel.x86_64"]}),
-        ("sha256: aa", "sha256: ab", {"changed": ["bash.x86_64"]}),
+        (f"sha256: {A}", f"sha256: {B}", {"changed": ["bash.x86_64"]}),
         ("baseos", "mirror", {"changed": ["bash.x86_64"]}),
         ("name: bash", "name: zsh", {"added": ["zsh.x86_64"], "removed": ["bash.x86_64"]}),
     ],
@@ -368,9 +373,9 @@ def test_a_damaged_artefact_is_named(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("packages: [", "no lock"),
-        ("packages:\n  - {name: a}\n", "no lock"),
-        ("[]", "no lock"),
+        ("packages: [", "not a lock"),
+        ("packages:\n  - {name: a}\n", "not a lock"),
+        ("[]", "not a lock"),
         (None, "cannot read the lock"),
     ],
 )
