@@ -1,9 +1,10 @@
 """The certificate: who says what about which bytes, signed.
 
 An in-toto Statement (v1) whose subjects are the image and its further outputs by their SHA-256, in a DSSE
-envelope with an ed25519 signature. A second statement, about the same subjects and signed with the same key, says how the image was
-built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON Lines). Verification
-needs the image, the certificate and the public key, and nothing else: no network, no clock but now.
+envelope with an ed25519 signature. A second statement, about the same subjects and signed with the same key,
+says how the image was built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON
+Lines). Verification needs the image, the certificate and the public key, and nothing else: no network, no
+clock but now.
 """
 
 from __future__ import annotations
