@@ -20,6 +20,7 @@ from rich.table import Table
 
 from builder import log
 from builder.errors import HallmarkError
+from builder.image import outputs
 from builder.provenance import describe
 from builder.recipe import Plan
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
@@ -274,6 +275,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
             signer=pair,
             evidence=artefacts.evidence,
             provenance=describe(artefacts, plan),
+            further=outputs.certifiable(artefacts, plan),
         )
         with atomic_file(artefacts.certificate) as temporary:
             temporary.write_text(envelope)
@@ -286,6 +288,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
             **{path.parent.name: digest_file(path) for path in observations},
             "policies": " ".join(plan.certification.policies),
             "waivers": digest_file(waivers) if waivers else "",
+            "outputs": digest_file(artefacts.outputs) if artefacts.outputs.exists() else "",
             "code": code_digest("certification"),
             "month": today.strftime("%Y-%m-%d"),
         },

@@ -1,6 +1,7 @@
 """``hallmark``: the command line. It parses, calls one function, and turns errors into text and a status.
 
-Exit status: 0 success, 1 the work could not be done, 2 the command line is wrong, 130 interrupted.
+Exit status: 0 success, 1 the work could not be done, 2 the command line is wrong, 3 ``diff`` found a
+difference, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -114,6 +115,12 @@ def _lock(options: argparse.Namespace, workspace: Workspace) -> int:
         check=options.check,
         mirrors=options.repositories,
     )
+
+
+def _diff(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import diff
+
+    return diff.diff_command(options.before, options.after, json=options.json, whole=options.verbose)
 
 
 def _build(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -361,6 +368,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
     sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
     verb("schema", _schema, "write images/recipe.schema.json, which editors use")
+    sub = verb(
+        "diff", _diff, "print what differs between two recipes, locks or images (status 3 if anything)"
+    )
+    for name in ("before", "after"):
+        sub.add_argument(name, help="a recipe's name or path, a .lock.yaml file, or the directory of a build")
     sub = mirrored(
         verb("lock", _lock, "pin the exact package set of a recipe, which its builds then install")
     )

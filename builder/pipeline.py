@@ -87,6 +87,7 @@ class Pipeline:
                 temporary.write_text(final.to_json())
             self._rootfs(final, artefacts, lock)
             self._image(final, artefacts)
+            self._formats(final, artefacts)
         return artefacts
 
     def draft(self) -> tuple[Recipe, Plan]:
@@ -227,6 +228,35 @@ class Pipeline:
             )
         )
 
+    def _formats(self, final: Plan, artefacts: Artefacts) -> None:
+        from builder.image import outputs
+
+        wanted = outputs.further(final)
+        if not wanted:
+            outputs.discard(artefacts)
+            return
+
+        def make() -> None:
+            with self._scratch("formats") as work:
+                outputs.write(artefacts, final, work=work)
+
+        image = read_stamp(artefacts, "image")
+        assert image is not None, "the formats stage follows the image stage"
+        self.reports.append(
+            run_stage(
+                artefacts,
+                "formats",
+                title="further formats",
+                inputs={
+                    "plan": final.digest(),
+                    "image": image.model_dump_json(exclude={"seconds"}),
+                    "code": code_digest("builder/image"),
+                },
+                outputs=(*(artefacts.output(kind) for kind in wanted), artefacts.outputs),
+                make=make,
+            )
+        )
+
     @contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
         """A fresh directory for one stage; what an earlier, killed run left in its place is removed."""
@@ -271,12 +301,15 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
             where=workspace.build / name,
             hint=f"build it first: hallmark build {name}",
         )
-    stamp = read_stamp(found, "image")
-    if stamp is not None and stamp.outputs[found.image.name] != output_of(found.image):
-        raise HallmarkError(
-            "the image is not as the build left it: its size or modification time differ",
-            where=found.image,
-            why="a certificate speaks for the bytes that the recipe produced",
-            hint=f"build it again: hallmark build {name}",
-        )
+    for stage in ("image", "formats"):
+        stamp = read_stamp(found, stage)
+        for output, left in stamp.outputs.items() if stamp else ():
+            path = found.root / output
+            if not path.exists() or output_of(path) != left:
+                raise HallmarkError(
+                    "the image is not as the build left it: its size or modification time differ",
+                    where=path,
+                    why="a certificate speaks for the bytes that the recipe produced",
+                    hint=f"build it again: hallmark build {name}",
+                )
     return found, Plan.model_validate_json(found.plan.read_bytes())

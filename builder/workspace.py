@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from builder.errors import HallmarkError
 
@@ -47,6 +48,14 @@ class Artefacts:
     @property
     def image(self) -> Path:
         return self.root / "image.vhd"
+
+    def output(self, kind: Literal["vhd", "vhdx", "qcow2", "oci"]) -> Path:
+        """The image in one of its formats."""
+        return self.root / {"oci": "image.oci.tar"}.get(kind, f"image.{kind}")
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs.json"
 
     @property
     def plan(self) -> Path:

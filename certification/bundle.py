@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
@@ -47,16 +47,24 @@ class Part(BaseModel):
 
 
 class Subject(Part):
-    name: str
+    # A file's name beside the certificate, never a path.
+    name: str = Field(pattern=r"^[^/\\\x00.][^/\\\x00]*$")
     digest: dict[str, str]
 
 
 class Statement(Part):
     # `_type` on the wire; it is read here and never made from Python.
     type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: tuple[Subject, ...] = Field(min_length=1, max_length=1)
+    subject: tuple[Subject, ...] = Field(min_length=1)
     predicate_type: str
     predicate: Mapping[str, Any]
+
+    @field_validator("subject")
+    @classmethod
+    def _distinct(cls, subjects: tuple[Subject, ...]) -> tuple[Subject, ...]:
+        if len({subject.name for subject in subjects}) != len(subjects):
+            raise ValueError("one name stands for two files")
+        return subjects
 
 
 def statement(subject: list[dict[str, Any]], kind: str, predicate: Mapping[str, Any]) -> bytes:

@@ -1,9 +1,10 @@
 """The certificate: who says what about which bytes, signed.
 
-An in-toto Statement (v1) whose subject is the image by its SHA-256, in a DSSE envelope with an ed25519
-signature. A second statement, about the same subject and signed with the same key, says how the image was
-built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON Lines). Verification
-needs the image, the certificate and the public key, and nothing else: no network, no clock but now.
+An in-toto Statement (v1) whose subjects are the image and its further outputs by their SHA-256, in a DSSE
+envelope with an ed25519 signature. A second statement, about the same subjects and signed with the same key,
+says how the image was built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON
+Lines). Verification needs the image, the certificate and the public key, and nothing else: no network, no
+clock but now.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, time
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from builder.errors import HallmarkError
 from builder.workspace import digest_file
@@ -108,13 +109,14 @@ class Predicate(Part):
 
 
 class Certificate(Part):
-    """A certificate that was verified."""
+    """A certificate that was verified, for one of its subjects. ``subjects``: SHA-256 by name, of all."""
 
     image_name: str
     image_sha256: str
     key_id: str
     predicate: Predicate
     provenance: Provenance | None = None
+    subjects: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def recipe(self) -> str:
@@ -163,6 +165,7 @@ def issue(
     substitutions: tuple[str, ...] = (),
     evidence: Path | None = None,
     provenance: Provenance | None = None,
+    further: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> str:
     """Certify an image; the bundle as text.
@@ -170,6 +173,7 @@ def issue(
     :param substitutions: what a mirrors file put in the place of what the recipe says, a line each.
     :param evidence: the ``evidence.jsonl`` that the judgement rests on.
     :param provenance: how the image was built: the bundle's second statement.
+    :param further: SHA-256 by file name of what holds the very disk of ``image`` in another format.
     :param now: when it is issued; default: the moment of the judgement.
     :raises HallmarkError: the judgement refuses it, or the file is not the one that was looked at.
     """
@@ -188,7 +192,10 @@ def issue(
             why="the certificate would speak for bytes that nobody tested",
             hint="certify it again; nothing may write to an image after it was built",
         )
-    subject = [{"name": image.name, "digest": {"sha256": digest_file(image)}}]
+    subject = [
+        {"name": name, "digest": {"sha256": digest}}
+        for name, digest in {image.name: digest_file(image), **(further or {})}.items()
+    ]
     build_payload = statement(subject, SLSA, provenance.predicate()) if provenance is not None else None
     last_day = expiry(judgement, issued=now.date(), days=VALID_DAYS)
     predicate = Predicate(
@@ -257,19 +264,24 @@ def verify(image: Path, certificate: Path, public_key: Path, *, now: datetime) -
     found = digest_file(image) if image.is_file() else None
     if found is None:
         raise HallmarkError("there is no such image", where=image)
-    if found != proof.image_sha256:
+    name = next((name for name, digest in proof.subjects.items() if digest == found), None)
+    if name is None:
         raise HallmarkError(
             "the certificate is for another image",
             where=image,
-            details=[f"certified sha256 {proof.image_sha256}", f"this file's   {found}"],
+            details=[
+                *(f"certified sha256 {digest} ({name})" for name, digest in proof.subjects.items()),
+                f"this file's      {found}",
+            ],
             why="the file was changed, cut off or damaged after certification, or the two were mixed up",
             hint="copy the image again, or use the certificate that belongs to it",
         )
-    return proof
+    return proof.model_copy(update={"image_name": name, "image_sha256": found})
 
 
 def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
-    """What a certificate says, if it is signed by this key and counts now; no image is looked at.
+    """What a certificate says of its first subject, the image, if it is signed by this key and counts now;
+    no image is looked at.
 
     :raises HallmarkError: with its own message for each: unreadable, not signed by this key, edited, not a
         Hallmark certificate, not certified, not valid yet, expired.
@@ -278,7 +290,6 @@ def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
     payloads = opened(certificate, key)
     predicate, subjects = _statement(payloads, certificate)
     provenance = _provenance(payloads, predicate, subjects, certificate)
-    subject = subjects[0]
     if not predicate.certified:
         raise HallmarkError("the statement says that the image is not certified", where=certificate)
     now = now.astimezone(UTC)
@@ -295,13 +306,14 @@ def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
             why="what was tested then may be out of support or insecure today",
             hint="certify the image again; it takes a new build if the reason is support",
         )
-    expected = subject.digest.get("sha256", "")
+    digests = {subject.name: subject.digest.get("sha256", "") for subject in subjects}
     return Certificate(
-        image_name=subject.name,
-        image_sha256=expected,
+        image_name=subjects[0].name,
+        image_sha256=digests[subjects[0].name],
         key_id=key.keyid,
         predicate=predicate,
         provenance=provenance,
+        subjects=digests,
     )
 
 

@@ -55,6 +55,38 @@ def sample_image(workspace: Workspace, sample_repository: SampleRepository) -> A
 
 
 @pytest.fixture(scope="session")
+def library_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample for a Hyper-V library: generation 1 only, in every format, and changed here and there."""
+    images = tmp_path_factory.mktemp("recipes") / "images"
+    shutil.copytree(PROJECT / "images", images)
+    recipe = images / "sample-9-library.yaml"
+    text = (PROJECT / "images" / "sample-9.yaml").read_text()
+    for old, new in (
+        ("recipe: sample-9\n", "recipe: sample-9-library\n"),
+        ("ostree, podman]", "podman]"),
+        ("arguments: [security=selinux]", "arguments: [security=selinux, panic=30]"),
+        ("disk:\n", "outputs: [vhdx, qcow2, oci]\n\ndisk:\n  generations: { replace: [1] }\n"),
+        ("services:\n", "services:\n  mask: [ctrl-alt-del.target]\n"),
+        ("files:\n", "files:\n  /etc/motd.d/library: { content: welcome }\n"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    text += '\nscripts:\n  90-worker: { content: "#!/bin/sh\\nuseradd --system --uid 700 worker\\n" }\n'
+    recipe.write_text(text)
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def library_image(
+    workspace: Workspace, sample_repository: SampleRepository, library_recipe: Path
+) -> Artefacts:
+    """The recipe for a library, built."""
+    from builder.pipeline import Pipeline
+
+    return Pipeline(workspace, str(library_recipe)).build()
+
+
+@pytest.fixture(scope="session")
 def xfs_image(
     workspace: Workspace, sample_repository: SampleRepository, tmp_path_factory: pytest.TempPathFactory
 ) -> Artefacts:

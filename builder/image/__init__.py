@@ -1,1 +1,1 @@
-"""The image: the file people use. A fixed VHD is the disk's bytes and one 512-byte footer."""
+"""The image: the file people use. A fixed VHD, and the same disk in further formats."""

@@ -50,6 +50,11 @@ class Certified:
     certificate: Certificate
     identity: Identity
 
+    def further(self) -> dict[Path, str]:
+        """The image's further outputs beside it, each with the digest that the certificate gives it."""
+        subjects = self.certificate.subjects.items()
+        return {self.image.with_name(name): digest for name, digest in subjects if digest != self.sha256}
+
     def must_be_unchanged(self) -> None:
         """The gate judged these bytes; make sure that they are still the ones in the file.
 

@@ -120,6 +120,10 @@ def _deliver(
 ) -> _Where:
     if isinstance(place, FileDestination):
         target = place.path / name
+        # The VHD last: where it lies, all of the release does.
+        for output, sha256 in certified.further().items():
+            ending = "".join(output.suffixes)
+            share.deliver(output, target.with_suffix(ending), sha256=sha256)
         return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
     with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")

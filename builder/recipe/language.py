@@ -139,6 +139,9 @@ Channels = Annotated[ListEdit[Channel] | None, BeforeValidator(_as_edit), _List(
 Lines = Annotated[ListEdit[Line] | None, BeforeValidator(_as_edit), _List()]
 Policies = Annotated[ListEdit[Name] | None, BeforeValidator(_as_edit), _List()]
 Generations = Annotated[ListEdit[Literal[1, 2]] | None, BeforeValidator(_as_edit), _List()]
+Outputs = Annotated[
+    ListEdit[Literal["vhd", "vhdx", "qcow2", "oci"]] | None, BeforeValidator(_as_edit), _List()
+]
 Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator(_as_edit), _List()]
 
 
@@ -309,6 +312,7 @@ class Overlay(_Entry):
     bootloader: BootloaderEntry | None = None
     dotnet: DotnetEntry | None = None
     disk: DiskEntry | None = None
+    outputs: Outputs = Field(None, description="formats of the image; the vhd is always among them")
     locale: LocaleEntry | None = None
     certification: CertificationEntry | None = None
     ostree: OstreeEntry | None = None

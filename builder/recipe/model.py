@@ -30,6 +30,7 @@ __all__ = [
     "Locale",
     "Origin",
     "Ostree",
+    "OutputFormat",
     "PackageRequest",
     "Packages",
     "Plan",
@@ -49,6 +50,7 @@ Licence = Literal["free", "payg", "byos"]
 Processor = Literal["x86-64-v1", "x86-64-v2", "x86-64-v3"]
 Security = Literal["standard", "trusted-launch", "confidential"]
 Visibility = Literal["private", "tenant", "community"]
+OutputFormat = Literal["vhd", "vhdx", "qcow2", "oci"]
 
 
 class _Frozen(BaseModel):
@@ -297,6 +299,8 @@ class Plan(_Frozen):
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
     least that an x86_64 machine must have (None on others). A plan has ``ostree`` or packages, never both.
     ``lock_digest``: SHA-256 of the recipe's lock file; None when it has none and the repositories decide.
+    ``outputs`` always begins with ``vhd``: that is what certification looks at and what the others are made
+    from.
     """
 
     recipe: str
@@ -326,6 +330,7 @@ class Plan(_Frozen):
     bootloader: Bootloader = Bootloader()
     dotnet: tuple[DotnetRuntime, ...] = ()
     disk: DiskSpec
+    outputs: tuple[OutputFormat, ...] = ("vhd",)
     locale: Locale = Locale()
     certification: CertificationSpec
     identifiers: Identifiers

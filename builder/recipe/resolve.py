@@ -71,6 +71,7 @@ def plan(
         "selinux": work.section("selinux", model.Selinux),
         "bootloader": work.section("bootloader", model.Bootloader),
         "disk": work.section("disk", model.DiskSpec),
+        "outputs": work.outputs(),
         "locale": work.section("locale", model.Locale),
         "certification": work.section("certification", model.CertificationSpec),
         "ostree": work.ostree(distribution, architecture),
@@ -248,6 +249,10 @@ class _Resolver:
         kind = data.get("kind", "runtime")
         for item in self._items("dotnet", "runtimes"):
             yield model.DotnetRuntime(channel=str(item.value), kind=kind)
+
+    def outputs(self) -> tuple[str, ...]:
+        """The formats, the VHD first: it is always made, because the others are made from it."""
+        return tuple(dict.fromkeys(("vhd", *(str(item.value) for item in self._items("outputs")))))
 
     def files(self) -> Iterator[model.InstalledFile]:
         for path, tree in self._trees("files"):

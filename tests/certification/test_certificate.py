@@ -17,6 +17,7 @@ import pytest
 from securesystemslib.dsse import Envelope
 
 from builder.errors import HallmarkError
+from builder.workspace import digest_file
 from certification import catalogue as catalogues
 from certification import policy
 from certification.certificate import PAYLOAD_TYPE, issue, verify
@@ -136,6 +137,30 @@ def test_a_good_certificate_says_what_was_judged(certificate: Path, image: Path,
     assert verify(image, certificate, pair.public, now=found.expires) == found
 
 
+def test_the_further_outputs_are_certified_with_the_image(
+    judgement: Judgement, image: Path, pair: KeyPair, tmp_path: Path
+) -> None:
+    other, stranger, path = tmp_path / "copy.vhdx", tmp_path / "image.qcow2", tmp_path / "certificate.json"
+    other.write_bytes(b"the same disk in another format")
+    stranger.write_bytes(b"another disk")
+    text = issue(
+        judgement,
+        image=image,
+        recipe="toy-9",
+        version="9.20261122.0",
+        plan_digest="p" * 64,
+        signer=pair,
+        further={"image.vhdx": digest_file(other)},
+    )
+    path.write_text(text)
+    found = verify(image, path, pair.public, now=NOW)
+    assert found.image_name == image.name
+    assert found.subjects == {image.name: digest_file(image), "image.vhdx": digest_file(other)}
+    assert verify(other, path, pair.public, now=NOW).image_name == "image.vhdx"
+    with pytest.raises(HallmarkError, match="for another image"):
+        verify(stranger, path, pair.public, now=NOW)
+
+
 def test_the_same_judgement_gives_the_same_certificate(
     judgement: Judgement, image: Path, pair: KeyPair
 ) -> None:
@@ -212,6 +237,7 @@ FORGERIES: dict[str, tuple[Callable[[Path, KeyPair], object], str]] = {
     "a field missing": (edit(lambda s: s["predicate"].pop("expires"), sign=True), "incomplete"),
     "an extra word": (edit(lambda s: s["predicate"].update(alsoGood=True), sign=True), "incomplete"),
     "two subjects": (edit(lambda s: s["subject"].append(s["subject"][0]), sign=True), "incomplete"),
+    "a path": (edit(lambda s: s["subject"][0].update(name="../image.vhd"), sign=True), "incomplete"),
     "no digest": (edit(lambda s: s["subject"][0]["digest"].clear(), sign=True), "another image"),
 }
 

@@ -88,6 +88,7 @@ def certify(
     by: tuple[Policy, ...] | None = None,
     verdicts: tuple[Verdict, ...] = (),
     runs: tuple[Run, ...] = (),
+    further: dict[str, str] | None = None,
 ) -> str:
     """A certificate for an image, issued by the real code for a judgement of a few requirements."""
     judgement = Judgement(
@@ -111,6 +112,7 @@ def certify(
         version=plan.version,
         plan_digest=plan.digest(),
         signer=pair,
+        further=further,
     )
 
 

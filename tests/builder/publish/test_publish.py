@@ -111,6 +111,34 @@ def test_publishing_to_a_directory(
     assert second.history == release.history
 
 
+def certify_with_vhdx(built: Artefacts, plan: Plan, pair: keys.KeyPair) -> Path:
+    output = built.output("vhdx")
+    output.write_bytes(b"the disk in another format")
+    further = {output.name: digest_file(output)}
+    built.certificate.write_text(certify(built.image, plan, pair, further=further))
+    return output
+
+
+def test_a_directory_gets_the_further_outputs_too(
+    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path
+) -> None:
+    output = certify_with_vhdx(built, sample_plan, pair)
+    share = tmp_path / "share"
+    publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
+    assert (share / "sample-9-9-20261122-0.vhdx").read_bytes() == output.read_bytes()
+    assert (share / BLOB).read_bytes() == built.image.read_bytes()
+
+
+def test_a_further_output_that_was_changed_is_not_published(
+    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path
+) -> None:
+    certify_with_vhdx(built, sample_plan, pair).write_bytes(b"another disk")
+    share = tmp_path / "share"
+    with pytest.raises(HallmarkError, match="the copy is not the image"):
+        publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
+    assert list(share.iterdir()) == []
+
+
 def test_a_broken_release_record_is_written_anew(
     space: Workspace, built: Artefacts, pair: keys.KeyPair, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     assert "insights-client" not in [request.name for request in mirrored.packages.install]
     assert "aspnetcore-runtime-10.0" in [request.name for request in made.packages.install]
     assert "panic=30" in made.kernel.arguments
+    assert made.outputs == ("vhd", "vhdx")
     assert "nvme_core.io_timeout=240" not in made.kernel.arguments
 
     path.write_text(re.sub(r"^licence:.*\n", "", recipe, flags=re.MULTILINE) + snippets["variants"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from recipe_tree import RecipeTree
+from recipe_tree import BASE, RecipeTree
 
 from builder.recipe import Plan, RecipeError, Reference, find, load, names, plan, schema, syntax
 from builder.recipe.load import IMAGES
@@ -40,6 +40,30 @@ def test_the_sample_follows_azures_facts() -> None:
     assert sample.disk.size_mib - sample.disk.esp_mib - sample.disk.boot_mib >= 10 * 1024
     assert [runtime.channel for runtime in sample.dotnet] == ["3.1"]
     assert sample.repositories[0].embedded == "sample-distribution"
+
+
+@pytest.mark.parametrize(
+    ("layer", "recipe", "expected"),
+    [
+        ("", "", ("vhd",)),
+        ("", "outputs: [vhd]", ("vhd",)),
+        ("", "outputs: [oci]", ("vhd", "oci")),
+        ("outputs: [vhdx, vhd]", "outputs: [qcow2]", ("vhd", "vhdx", "qcow2")),
+        ("outputs: [vhdx, oci]", "outputs: {remove: [vhdx, vhd]}", ("vhd", "oci")),
+        ("outputs: [vhdx, oci]", "outputs: null", ("vhd",)),
+    ],
+)
+def test_the_vhd_comes_first_and_layers_append(
+    tree: RecipeTree, layer: str, recipe: str, expected: tuple[str, ...]
+) -> None:
+    tree.layer("base", BASE + layer + "\n")
+    assert make(tree.demo(recipe)).outputs == expected
+
+
+def test_an_unknown_format_is_named_with_its_line(tree: RecipeTree) -> None:
+    with pytest.raises(RecipeError, match=r"outputs.*'vmdk'") as caught:
+        make(tree.demo("outputs: [vmdk]"))
+    assert "demo-9.yaml:12:11:" in str(caught.value)
 
 
 def test_release_windows_reach_the_plan(tmp_path: Path) -> None:
