@@ -63,6 +63,8 @@ class _Ext4:
     def stat(self, path: str) -> Stat | None:
         try:
             output = self.run(f"stat {path}", write=False)
+            if "security.selinux (" in output:  # of a long value it shows the length only
+                output += self.run(f"ea_get {path} security.selinux", write=False)
         except HallmarkError as error:
             if any("File not found" in line for line in error.details):
                 return None
@@ -72,12 +74,13 @@ class _Ext4:
         if mode is None or owner is None:
             raise HallmarkError(f"debugfs describes {path} in an unknown way", details=output.splitlines())
         kinds = {"regular": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
-        label = re.search(r'security\.selinux \(\d+\) = "([^"\\]*)', output)
+        context = re.search(r'security\.selinux \(\d+\) = "([^"\\]*)', output)
+        label = context[1] if context is not None else None
         return Stat(
             kinds.get(mode[1], 0) | int(mode[2], 8),
             int(owner[1]),
             int(owner[2]),
-            (label and label[1]) or None,
+            label,
         )
 
     def read(self, path: str) -> bytes:
@@ -87,14 +90,14 @@ class _Ext4:
             return target.read_bytes()
 
     def write(self, path: str, data: bytes, found: Stat) -> None:
-        steps = [f"rm {path}"] if self.stat(path) is not None else self._directories(path)
+        steps = [f"rm {path}"] if self.stat(path) is not None else self._directories(path, found.label)
         with tempfile.NamedTemporaryFile(prefix="hallmark-mutant-") as source:
             source.write(data)
             source.flush()
             self.run(*steps, f"write {source.name} {path}", *self._attributes(path, found))
 
     def link(self, path: str, target: str, label: str | None) -> None:
-        steps = [f"rm {path}"] if self.stat(path) is not None else self._directories(path)
+        steps = [f"rm {path}"] if self.stat(path) is not None else self._directories(path, label)
         self.run(*steps, f"symlink {path} {target}", *self._labelled(path, label))
 
     def remove(self, path: str) -> None:
@@ -121,7 +124,9 @@ class _Ext4:
                 raise HallmarkError(
                     "e2fsck can't mend the filesystem", details=checked.stdout.splitlines()[-5:]
                 )
-            run(["resize2fs", partition.name, f"{mib}M"], timeout=300)
+            done = run(["resize2fs", partition.name, f"{mib}M"], timeout=300)
+            if "Nothing to do" in done.stdout + done.stderr:
+                raise HallmarkError(f"the filesystem has {mib} MiB already")
             with self._image.open("r+b") as image:
                 copy_data(Path(partition.name), image.fileno(), offset=self._offset)
 
@@ -133,17 +138,12 @@ class _Ext4:
     def _labelled(path: str, label: str | None) -> list[str]:
         return [f'ea_set {path} security.selinux "{label}\\000"'] if label is not None else []
 
-    def _directories(self, path: str) -> list[str]:
-        """Commands that make the directories above ``path`` that are missing, labelled like their parent."""
+    def _directories(self, path: str, label: str | None) -> list[str]:
+        """Commands that make the directories above ``path`` that are missing."""
         parent = posixpath.dirname(path)
-        found = self.stat(parent)
-        if found is not None:
+        if self.stat(parent) is not None:
             return []
-        steps = self._directories(parent)
-        above = posixpath.dirname(parent)
-        while (upper := self.stat(above)) is None:
-            above = posixpath.dirname(above)
-        return [*steps, f"mkdir {parent}", *self._labelled(parent, upper.label)]
+        return [*self._directories(parent, label), f"mkdir {parent}", *self._labelled(parent, label)]
 
 
 class _Fat:

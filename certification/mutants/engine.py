@@ -17,6 +17,7 @@ from builder.run import run
 from certification.catalogue import SUITES, suites_digest
 from certification.catalogue import load as load_catalogue
 from certification.model import Observation, Outcome, RunRecord, View
+from certification.mutants.disk import Disk
 from certification.mutants.model import Link, Mutant, Remove, Write
 from certification.mutants.operations import apply
 from certification.observe import observe
@@ -139,8 +140,9 @@ def examine(
             run(["cp", "--sparse=always", "--reflink=auto", image, copy], timeout=600)
             copy.chmod(0o600)
             try:
+                disk = Disk(copy) if view == "disk" else None
                 for mutant in look:
-                    apply(mutant, copy, work=directory)
+                    apply(mutant, copy, work=directory, disk=disk)
                 seen = _look(view, copy, directory, force_tcg=force_tcg)
             finally:
                 copy.unlink(missing_ok=True)

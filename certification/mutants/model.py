@@ -57,7 +57,7 @@ class Attributes(Model):
 
 
 class Write(Model):
-    """Make a file (the directories above it too). Without ``label`` it gets its directory's, as in Linux."""
+    """Make a file, and the directories above it; without ``label`` they get their parent's, as in Linux."""
 
     write: GuestPath
     text: str = ""
@@ -161,7 +161,7 @@ class Shrink(Model):
     """Make the ext4 filesystem that is mounted at ``shrink`` as small as ``mib`` MiB (2^20 bytes)."""
 
     shrink: Annotated[str, Field(pattern=r"^/[a-z/]*$")]
-    mib: int = Field(ge=64)
+    mib: int = Field(ge=8)
 
 
 class Length(Model):

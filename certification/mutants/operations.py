@@ -47,13 +47,13 @@ __all__ = ["apply"]
 _KEY = PROJECT / "images/sample-distribution/keys/test-secret-key.asc"
 
 
-def apply(mutant: Mutant, image: Path, *, work: Path) -> None:
+def apply(mutant: Mutant, image: Path, *, work: Path, disk: Disk | None = None) -> None:
     """Damage ``image``, a copy, as ``mutant`` says.
 
     :param work: a directory for temporary files.
+    :param disk: the copy's filesystems, when they were opened already (before other mutants changed fstab).
     :raises HallmarkError: an operation doesn't apply (no such file, no match) or changes nothing.
     """
-    disk = Disk(image) if mutant.view == "disk" else None
     for number, operation in enumerate(mutant.what, 1):
         try:
             if isinstance(operation, Bytes | Entry | Length):
