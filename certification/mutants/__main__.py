@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--image", type=Path, help="an undamaged VHD (default: the recipe's latest)")
     parser.add_argument("--recipe", default=os.environ.get("HALLMARK_RECIPE", "sample-9"))
     parser.add_argument("--keep", type=Path, help="keep each look's observations and evidence here")
+    parser.add_argument("--apart", action="store_true", help="a look for each mutant: strict, and takes hours")
     options = parser.parse_args(arguments)
     try:
         return _judge(options)
@@ -54,7 +55,9 @@ def _judge(options: argparse.Namespace) -> int:
             )
             for view in views
         }
-        findings = engine.examine(chosen, image, good=good, work=work, force_tcg=force_tcg)
+        findings = engine.examine(
+            chosen, image, good=good, work=work, force_tcg=force_tcg, apart=options.apart
+        )
     finally:
         if options.keep is None:
             shutil.rmtree(work, ignore_errors=True)

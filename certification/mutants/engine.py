@@ -18,12 +18,22 @@ from certification.catalogue import SUITES, suites_digest
 from certification.catalogue import load as load_catalogue
 from certification.model import Observation, Outcome, RunRecord, View
 from certification.mutants.disk import Disk
-from certification.mutants.model import Link, Mutant, Remove, Write
+from certification.mutants.model import (
+    Attributes,
+    Copy,
+    Edit,
+    Link,
+    Mutant,
+    Patch,
+    Ramdisk,
+    Remove,
+    Write,
+)
 from certification.mutants.operations import apply
 from certification.observe import observe
 from certification.views.base import identity
 
-__all__ = ["Finding", "Outcomes", "Verdict", "baseline", "examine", "plan"]
+__all__ = ["Finding", "Outcomes", "Verdict", "baseline", "examine", "judge", "plan"]
 
 _RANK: Mapping[Outcome, int] = {"not-applicable": 0, "pass": 1, "fail": 2, "error": 3}
 _RED = ("fail", "error")
@@ -82,8 +92,25 @@ def _together(one: Mutant, other: Mutant) -> bool:
 
 
 def _paths(mutant: Mutant) -> set[str]:
-    keys = ("change", "write", "edit", "remove", "link", "to", "copy_of", "patch", "ramdisk")
-    return {str(value) for item in mutant.what for key in keys if (value := getattr(item, key, None))}
+    """Guest files that a mutant reads or changes."""
+    found: set[str] = set()
+    for item in mutant.what:
+        match item:
+            case (
+                Attributes(change=path)
+                | Write(write=path)
+                | Edit(edit=path)
+                | Remove(remove=path)
+                | Link(link=path)
+                | Patch(patch=path)
+                | Ramdisk(ramdisk=path)
+            ):
+                found.add(path)
+            case Copy(copy_of=source, to=path):
+                found |= {source, path}
+            case _:
+                pass
+    return found
 
 
 def _replaced(mutant: Mutant) -> set[str]:
@@ -91,7 +118,7 @@ def _replaced(mutant: Mutant) -> set[str]:
     found: set[str] = set()
     for item in mutant.what:
         match item:
-            case Write(write=path) | Remove(remove=path) | Link(link=path):
+            case Write(write=path) | Remove(remove=path) | Link(link=path) | Copy(to=path):
                 found.add(path)
             case _:
                 pass
@@ -121,16 +148,19 @@ def examine(
     good: Mapping[View, Outcomes],
     work: Path,
     force_tcg: bool,
+    apart: bool = False,
 ) -> list[Finding]:
     """Judge every mutant, in as few looks as possible.
 
+    :param apart: a look for each mutant. Strict about neighbours too: where mutants share a look, a requirement
+        that one of them may change isn't watched for the others.
     :param good: how the undamaged image looks, by view.
     :param work: a directory for copies; one image at a time is in it. Reports stay there, copies don't.
     :raises HallmarkError: an operation doesn't apply, or the image itself changed.
     """
     before = identity(image)
     findings = []
-    looks = plan(mutants)
+    looks = [[mutant] for mutant in mutants] if apart else plan(mutants)
     for number, look in enumerate(looks, 1):
         view = look[0].view
         directory = work / f"look-{number}"
