@@ -28,7 +28,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--image", type=Path, help="an undamaged VHD (default: the recipe's latest)")
     parser.add_argument("--recipe", default=os.environ.get("HALLMARK_RECIPE", "sample-9"))
     parser.add_argument("--keep", type=Path, help="keep each look's observations and evidence here")
-    parser.add_argument("--apart", action="store_true", help="a look for each mutant: strict, and takes hours")
+    parser.add_argument(
+        "--apart", action="store_true", help="a look for each mutant: strict, and takes hours"
+    )
     options = parser.parse_args(arguments)
     try:
         return _judge(options)

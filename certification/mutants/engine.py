@@ -152,9 +152,9 @@ def examine(
 ) -> list[Finding]:
     """Judge every mutant, in as few looks as possible.
 
-    :param apart: a look for each mutant. Strict about neighbours too: where mutants share a look, a requirement
-        that one of them may change isn't watched for the others.
     :param good: how the undamaged image looks, by view.
+    :param apart: a look for each mutant. It is strict about neighbours too: where mutants share a look, a
+        requirement that one of them may change isn't watched for the others.
     :param work: a directory for copies; one image at a time is in it. Reports stay there, copies don't.
     :raises HallmarkError: an operation doesn't apply, or the image itself changed.
     """

@@ -15,7 +15,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from builder.errors import HallmarkError, Where
 from certification.catalogue import Catalogue, load_yaml
-from certification.model import Identifier, Model, Text
+from certification.model import Identifier, Model, Subject, Text
 
 __all__ = [
     "MUTANTS",
@@ -39,6 +39,10 @@ __all__ = [
     "load",
 ]
 
+#: What the sample image says of itself, as far as requirements depend on it.
+_SAMPLE = Subject.from_os_release(
+    {"ID": "hallmark-sample", "ID_LIKE": "rhel centos fedora", "VERSION_ID": "9"}
+)
 MUTANTS = Path(__file__).resolve().parent
 #: A part of it may hold ``*``, which stands for the first match by name (versions change, directories don't).
 GuestPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9@+:._,*-]+)+$")]
@@ -128,6 +132,7 @@ class Install(Model):
     arch: str = "noarch"
     signed: bool = True
     requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
 
 
 class Erase(Model):
@@ -139,11 +144,12 @@ class Erase(Model):
 class Bytes(Model):
     """Overwrite bytes of the disk file.
 
-    ``at`` says where ``offset`` counts from: the start of the file, its footer, the backup GPT header, or a
-    partition by its kind (``esp``, ``bios-boot``). ``checksum``: compute the footer's checksum again.
+    ``bytes`` says where ``offset`` counts from: the start of the file, its footer, the backup GPT header, or
+    the first partition of a kind (``esp``, ``bios-boot``, ``linux``). ``checksum``: compute the footer's
+    checksum again.
     """
 
-    bytes: Literal["start", "footer", "backup", "esp", "bios-boot"]
+    bytes: Literal["start", "footer", "backup", "esp", "bios-boot", "linux"]
     offset: int = Field(ge=0)
     hex: Hex
     checksum: bool = False
@@ -275,14 +281,21 @@ class Collection:
     impossible: tuple[Impossible, ...]
 
     def missing(self, catalogue: Catalogue) -> list[str]:
-        """``must`` requirements of the format and disk views with neither a mutant nor a reason."""
+        """``must`` requirements of the format and disk views with neither a mutant nor a reason.
+
+        Requirements that don't apply to the sample image (about Atomic Hosts, or about RHEL alone) can't turn
+        red on it, and are not among them.
+        """
         covered = {(name, item.view) for item in self.mutants for name in item.red}
         covered |= {(item.requirement, item.view) for item in self.impossible}
         return [
             f"{entry.id} ({view})"
             for entry in catalogue
             for view in entry.views
-            if entry.severity == "must" and view != "booted" and (entry.id, view) not in covered
+            if entry.severity == "must"
+            and view != "booted"
+            and (entry.id, view) not in covered
+            and entry.applies_to.excludes(_SAMPLE) is None
         ]
 
 

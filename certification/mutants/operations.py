@@ -190,6 +190,8 @@ def _package(operation: Install) -> bytes:
     builder.vendor(operation.vendor)
     for name in operation.requires:
         builder.requires(name)
+    for name in operation.provides:
+        builder.provides(name)
     made = builder.build_and_sign(rpm_rs.Signer(_KEY.read_bytes())) if operation.signed else builder.build()
     data: bytes = made.to_bytes()
     return data
