@@ -103,6 +103,12 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Damage copies of the latest image and see that certification notices each damage."""
+    session.run("python", "-m", "certification.mutants", *session.posargs, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the stages on this machine, side by side, and print the ratios."""
     session.run("python", "-m", "tests.bench", *session.posargs, external=True)

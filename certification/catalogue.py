@@ -97,10 +97,15 @@ def area_rank(area: str) -> int:
     return AREAS.index(area)
 
 
-def digest_tree(directory: Path, *patterns: str) -> str:
-    """The SHA-256 over names and bytes of the files below ``directory`` that match one of ``patterns``."""
+def digest_tree(directory: Path, *patterns: str, without: Path | None = None) -> str:
+    """The SHA-256 over names and bytes of the files below ``directory`` that match one of ``patterns``.
+
+    :param without: a directory whose files don't count.
+    """
     digest = hashlib.sha256()
     for path in sorted({path for pattern in patterns for path in directory.rglob(pattern)}):
+        if without is not None and path.is_relative_to(without):
+            continue
         data = path.read_bytes()
         digest.update(f"{path.relative_to(directory).as_posix()}\0{len(data)}\0".encode())
         digest.update(data)
@@ -108,8 +113,13 @@ def digest_tree(directory: Path, *patterns: str) -> str:
 
 
 def suites_digest(suites: Path) -> str:
-    """The SHA-256 of what decides: the suites; for Hallmark's own also the facts and code that they use."""
-    return digest_tree(SUITES.parent if suites.resolve() == SUITES else suites, "*.py", "*.yaml")
+    """The SHA-256 of what decides: the suites; for Hallmark's own also the facts and code that they use.
+
+    The mutants decide nothing: they test what does.
+    """
+    if suites.resolve() != SUITES:
+        return digest_tree(suites, "*.py", "*.yaml")
+    return digest_tree(SUITES.parent, "*.py", "*.yaml", without=SUITES.parent / "mutants")
 
 
 def load_yaml(path: Path) -> tuple[Any, yaml.Node]:

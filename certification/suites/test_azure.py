@@ -140,6 +140,13 @@ def test_all_entries(guest: Guest, facts: Facts, check: Checks) -> None:
             word for word in facts.required_arguments if not has_argument(arguments, word.split(",")[0])
         ]
         check.empty(f"arguments missing in {origin}", observed=missing)
+    for origin, arguments in guest.future_command_lines:
+        consoles = [value.split(",")[0] for value in argument_values(arguments, "console")]
+        check.equal(
+            f"last console in {origin}",
+            expected=facts.console,
+            observed=consoles[-1] if consoles else "none",
+        )
     kernels = {kernel.version for kernel in guest.kernels}
     booted = {version for entry in guest.boot_entries for version in kernels if version in entry.kernel}
     check.equal("kernels with a boot entry", expected=kernels, observed=booted)

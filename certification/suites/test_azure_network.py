@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from certification.checks import Checks
     from certification.views.guest import Guest
 
+#: How udev tells an accelerated interface: by its bus on Azure, or by its driver.
+_VIRTUAL_FUNCTION = re.compile(r"hv_pci|mlx[45]|\bmana\b")
+
 
 @requirement("azure.networkmanager-enabled", views=("disk",))
 def test_network_manager(guest: Guest, check: Checks) -> None:
@@ -116,7 +119,9 @@ def test_virtual_functions(guest: Guest, check: Checks) -> None:
     means = []
     for directory in ("/etc/udev/rules.d", "/usr/lib/udev/rules.d"):
         for path in guest.glob(f"{directory}/*unmanaged*.rules"):
-            means += [path] if 'ENV{NM_UNMANAGED}="1"' in guest.content(path) else []
+            # NetworkManager's own rule of that name is about other hypervisors' interfaces.
+            rules = [line for line in text.significant(guest.content(path)) if _VIRTUAL_FUNCTION.search(line)]
+            means += [path] if any('ENV{NM_UNMANAGED}="1"' in line for line in rules) else []
     for path, content in guest.configuration(
         ("/etc/NetworkManager/conf.d", "/usr/lib/NetworkManager/conf.d")
     ):
