@@ -13,6 +13,7 @@ from azure.mgmt.compute import ComputeManagementClient
 from fake_arm import TOKEN, FakeArm, serve
 from publish_support import NOW, build, clone, verdict
 
+from builder import catalog
 from builder.errors import HallmarkError
 from builder.gallery import GalleryAddress, Offer, Region, arm, clear, parse_gallery, parse_region, publish
 from builder.gallery.version import Watch
@@ -155,7 +156,7 @@ def properties(fake: FakeArm, path: str) -> dict[str, object]:
     return found
 
 
-def test_both_generations_with_what_was_proven(fake: FakeArm, make: Make, go: Go) -> None:
+def test_both_generations_with_what_was_proven(fake: FakeArm, make: Make, go: Go, space: Workspace) -> None:
     artefacts = make()
     release = go(artefacts, Region("westeurope", 2), Region("eastus"), end_of_life=date(2027, 11, 22))
     assert Release.read(artefacts.release) == release
@@ -185,6 +186,8 @@ def test_both_generations_with_what_was_proven(fake: FakeArm, make: Make, go: Go
     assert version["tags"]["hallmark_channel"] == "staged"
     assert version["tags"]["hallmark_sha256"] == release.image.sha256
     assert version["tags"]["hallmark_expires"] == "2027-02-20"
+    page = (catalog.write(space, now=NOW).parent / "sample-9" / release.version / "index.html").read_text()
+    assert "SecurityType: TrustedLaunchSupported" in page and f"--image {release.galleries[1].id}" in page
 
 
 @pytest.mark.parametrize(
