@@ -62,13 +62,14 @@ with connect_azurite(Azurite(endpoint, None)) as service:
 """
 _SDK = """
 import sys
-from builder.publish.azurite import Azurite
-from builder.publish.storage import connect_azurite
-with connect_azurite(Azurite(sys.argv[1], None)) as service, open(sys.argv[2], "rb") as stream:
+from azure.storage.blob import BlobServiceClient
+credential = {{"account_name": "{account}", "account_key": "{key}"}}
+client = BlobServiceClient(sys.argv[1], credential=credential, api_version="{version}")
+with client as service, open(sys.argv[2], "rb") as stream:
     service.create_container("bench").get_blob_client("image.vhd").upload_blob(
         stream, blob_type="PageBlob", max_concurrency=int(sys.argv[3])
     )
-"""
+""".format(account=azurite.ACCOUNT, key=azurite.KEY, version=API_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
