@@ -60,16 +60,16 @@ with connect_azurite(Azurite(endpoint, None)) as service:
     blob = open_container(service, "bench", public=False).get_blob_client("image.vhd")
     deliver(blob, parcel, sampled=sampled)
 """
-_SDK = """
+_SDK = f"""
 import sys
 from azure.storage.blob import BlobServiceClient
-credential = {{"account_name": "{account}", "account_key": "{key}"}}
-client = BlobServiceClient(sys.argv[1], credential=credential, api_version="{version}")
+credential = {{"account_name": "{azurite.ACCOUNT}", "account_key": "{azurite.KEY}"}}
+client = BlobServiceClient(sys.argv[1], credential=credential, api_version="{API_VERSION}")
 with client as service, open(sys.argv[2], "rb") as stream:
     service.create_container("bench").get_blob_client("image.vhd").upload_blob(
         stream, blob_type="PageBlob", max_concurrency=int(sys.argv[3])
     )
-""".format(account=azurite.ACCOUNT, key=azurite.KEY, version=API_VERSION)
+"""
 
 
 @dataclass(frozen=True, slots=True)
