@@ -211,11 +211,12 @@ def _publish(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def _state(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import name_of
     from builder.release import change_state
 
     change_state(
         workspace,
-        Path(options.recipe).stem,
+        name_of(options.recipe),
         options.state,
         version=options.version,
         why=options.why,
@@ -225,11 +226,12 @@ def _state(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def _gallery(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import name_of
     from builder.release import offer
 
     offer(
         workspace,
-        Path(options.recipe).stem,
+        name_of(options.recipe),
         version=options.version,
         gallery=options.gallery,
         regions=options.region,

@@ -60,11 +60,12 @@ with connect_azurite(Azurite(endpoint, None)) as service:
     blob = open_container(service, "bench", public=False).get_blob_client("image.vhd")
     deliver(blob, parcel, sampled=sampled)
 """
-_SDK = """
+_SDK = f"""
 import sys
-from builder.publish.azurite import Azurite
-from builder.publish.storage import connect_azurite
-with connect_azurite(Azurite(sys.argv[1], None)) as service, open(sys.argv[2], "rb") as stream:
+from azure.storage.blob import BlobServiceClient
+credential = {{"account_name": "{azurite.ACCOUNT}", "account_key": "{azurite.KEY}"}}
+client = BlobServiceClient(sys.argv[1], credential=credential, api_version="{API_VERSION}")
+with client as service, open(sys.argv[2], "rb") as stream:
     service.create_container("bench").get_blob_client("image.vhd").upload_blob(
         stream, blob_type="PageBlob", max_concurrency=int(sys.argv[3])
     )

@@ -18,6 +18,7 @@ from builder.errors import HallmarkError
 from builder.publish import blob, delta, share, tags
 from builder.publish.destination import (
     DEFAULT,
+    AzureDestination,
     Destination,
     FileDestination,
     blob_name,
@@ -83,6 +84,13 @@ def publish(
         visibility=plan.visibility,
         where=plan.recipe,
     )
+    if isinstance(place, AzureDestination) and "azure" not in plan.certification.targets:
+        raise HallmarkError(
+            f"{plan.recipe} isn't certified for Azure",
+            where=str(place),
+            why="what Azure asks of an image was never looked at",
+            hint="add azure to certification.targets in the recipe, build and certify again",
+        )
     with _exclusive(artefacts.image):
         with log.step("gate") as step:
             certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)

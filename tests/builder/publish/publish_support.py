@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -124,3 +125,17 @@ def build(space: Workspace, plan: Plan, pair: keys.KeyPair, *, seed: int = 1, **
     artefacts.plan.write_text(plan.to_json())
     artefacts.certificate.write_text(certify(artefacts.image, plan, pair, **options))
     return artefacts
+
+
+def clone(made: Artefacts, space: Workspace) -> Artefacts:
+    """The same release in another workspace; the image is linked, not copied."""
+    target = space.build / made.root.parent.name / made.root.name
+    shutil.copytree(made.root, target, copy_function=_link_image)
+    return Artefacts(target)
+
+
+def _link_image(source: str, target: str) -> str:
+    if source.endswith(".vhd"):
+        os.link(source, target)
+        return target
+    return str(shutil.copy2(source, target))

@@ -77,6 +77,22 @@ def test_rhel_is_never_public(
             built.release.unlink()
 
 
+def test_what_is_not_for_azure_does_not_go_there(
+    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair
+) -> None:
+    spec = sample_plan.certification.model_copy(update={"targets": ("hyperv",)})
+    plan = sample_plan.model_copy(update={"certification": spec})
+    with pytest.raises(HallmarkError, match="isn't certified for Azure"):
+        publish(
+            built,
+            plan=plan,
+            destination="azure://acme/images",
+            public_key=pair.public,
+            workspace=space,
+            now=NOW,
+        )
+
+
 def test_publishing_to_a_directory(
     space: Workspace, built: Artefacts, pair: keys.KeyPair, tmp_path: Path
 ) -> None:

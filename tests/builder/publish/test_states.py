@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from publish_support import NOW, build
+from publish_support import NOW, build, clone
 
 from builder import catalog
 from builder.cli import main
@@ -38,17 +38,27 @@ def act(pair: keys.KeyPair) -> Act:
     return actor
 
 
-@pytest.fixture
-def line(space: Workspace, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path) -> list[Artefacts]:
+@pytest.fixture(scope="module")
+def published(
+    sample_plan: Plan, pair: keys.KeyPair, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> list[Artefacts]:
     """Three versions of one recipe, published to a directory; oldest first."""
+    place = tmp_path_factory.mktemp("line")
+    space = Workspace.default(build=place / "build", cache=workspace.cache)
     found = []
     for seed, version in enumerate(VERSIONS, start=1):
         plan = sample_plan.model_copy(update={"version": version})
         artefacts = build(space, plan, pair, seed=seed)
-        share = (tmp_path / "share").as_uri()
+        share = (place / "share").as_uri()
         publish(artefacts, destination=share, public_key=pair.public, workspace=space, now=NOW)
         found.append(artefacts)
     return found
+
+
+@pytest.fixture
+def line(space: Workspace, published: list[Artefacts]) -> list[Artefacts]:
+    """The same in a workspace of the test's own."""
+    return [clone(made, space) for made in published]
 
 
 def states(line: list[Artefacts]) -> list[State]:
