@@ -83,6 +83,11 @@ def test_directories_are_there_and_empty(tree: Tree, path: str) -> None:
     assert tree.below(path) == []
 
 
+def test_every_user_can_reach_the_system(tree: Tree) -> None:
+    for path in ("/", "/usr", "/usr/bin", "/etc", "/var", "/var/lib"):
+        assert tree.members[path].mode == 0o755, path
+
+
 def test_no_identity_and_no_leftovers(tree: Tree) -> None:
     assert tree.text("/etc/machine-id") == "uninitialized\n"
     assert tree.members["/etc/machine-id"].mode == 0o444

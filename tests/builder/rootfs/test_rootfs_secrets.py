@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from builder import redaction
 from builder.errors import HallmarkError
-from builder.run import redact
+from builder.run import redact, run
 from builder.secrets import ClientTls, SecretReference, resolve, resolve_tls
+from builder.workspace import PROJECT
 from tests.tls_mirror import Authority, Pair
 
 WHERE = "rhel-9.yaml:21"
@@ -105,3 +108,20 @@ def test_pairs_that_cannot_work(monkeypatch: pytest.MonkeyPatch, authority: Auth
         assert caught.value.where == WHERE
         for line in (certificate + key).splitlines():
             assert len(line) < 20 or line.startswith("-----") or line not in told
+
+
+def test_what_a_build_makes_does_not_depend_on_the_mask_of_its_user(tmp_path: Path) -> None:
+    # The shim's own words, without its mount: only root may mount.
+    shim = (PROJECT / "builder/rootfs/shims/with-secrets").read_text().replace("mount -t tmpfs", "true")
+    program = tmp_path / "with-secrets"
+    program.write_text(shim)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as packed:
+        entry = tarfile.TarInfo("key")
+        entry.mode = 0o600
+        packed.addfile(entry)
+    (tmp_path / "secrets").mkdir()
+    script = 'umask 077; exec bash "$0" "$1" bash -c umask'
+    argv = ("bash", "-c", script, str(program), str(tmp_path / "secrets"))
+    assert run(argv, stdin=archive.getvalue()).stdout == "0022\n"
+    assert (tmp_path / "secrets/key").stat().st_mode & 0o777 == 0o600
