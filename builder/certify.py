@@ -71,10 +71,13 @@ def claim_of(plan: Plan) -> str:
 
 def views_of(plan: Plan) -> tuple[_Look, ...]:
     """How an image of this plan is looked at; the slow looks first, so that they overlap best."""
-    firmware: dict[int, Firmware] = {1: "bios", 2: "uefi"}
-    booted = tuple(
-        _Look("booted", firmware[generation]) for generation in sorted(plan.disk.generations)[::-1]
-    )
+    firmware: list[Firmware] = []
+    if 2 in plan.disk.generations:
+        # What is offered for Trusted Launch runs on machines without it, too: both have to be seen.
+        firmware += ["uefi"] if plan.security == "standard" else ["uefi", "uefi-secure"]
+    if 1 in plan.disk.generations:
+        firmware.append("bios")
+    booted = tuple(_Look("booted", kind) for kind in firmware)
     return (*booted, _Look("disk"), _Look("format"))
 
 

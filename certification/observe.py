@@ -54,7 +54,7 @@ def observe(
     :param image: None: a running machine of which nobody has the image (``ssh_config``), or a recording.
     :param replay: an ``evidence.jsonl`` or its directory: look at that, not at an image.
     :param logs: where the suite's own output goes (``observe-VIEW.log``).
-    :param variant: the firmware of a booted view, ``bios`` or ``uefi``.
+    :param variant: the firmware of a booted view: ``bios``, ``uefi`` or ``uefi-secure``.
     :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
         the facts about that are what the image must meet. Default: whatever the guest says that it is.
     :param deadline: seconds; default: ``DEADLINES``.

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hallmark-replay", help="a recording that answers in the place of the image")
     group.addoption("--hallmark-out", help="directory for observations.jsonl, evidence.jsonl and run.json")
     group.addoption("--hallmark-ssh-config", help="booted view: ssh_config with a host named `subject`")
-    group.addoption("--hallmark-variant", help="booted view: the firmware, bios or uefi")
+    group.addoption("--hallmark-variant", help="booted view: the firmware, such as bios")
     group.addoption("--hallmark-claim", help="what the image is called, ID:RELEASE; default: what it says")
     group.addoption("--hallmark-force-tcg", action="store_true", help="disk view: no hardware acceleration")
     group.addoption(

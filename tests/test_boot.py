@@ -73,6 +73,8 @@ def _reinstall_the_kernel(machine: Machine, repository: SampleRepository) -> Non
     builtin = machine.run(["cat", f"/lib/modules/{release}/modules.builtin"], check=True).stdout
     modules |= {Path(line).stem for line in builtin.splitlines()}
     assert modules >= _DRIVERS, f"lost: {sorted(_DRIVERS - modules)}"
+    first = machine.process
     machine.reboot()
+    assert first.returncode == 0 and machine.process.pid != first.pid, "a restart is a QEMU of its own"
     state = machine.run(["systemctl", "is-system-running", "--wait"], timeout=300).stdout.strip()
     assert state == "running"

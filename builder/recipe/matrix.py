@@ -83,7 +83,7 @@ def _job(recipe: Recipe, plan: Plan, today: date) -> Job:
         architecture=plan.architecture,
         processor=plan.processor,
         generations=plan.disk.generations,
-        outputs=("vhd",),
+        outputs=plan.outputs,
         licence=plan.licence,
         visibility=plan.visibility,
         policies=plan.certification.policies,
