@@ -8,6 +8,7 @@ from pathlib import Path
 import publish_support
 import pytest
 from azure.storage.blob import ContainerClient
+from gallery_support import client, fake, go, made, make
 
 from builder.publish import azurite
 from builder.publish.storage import connect_azurite, open_container
@@ -15,6 +16,8 @@ from builder.recipe import Plan, find, load
 from builder.recipe import plan as make_plan
 from builder.workspace import Artefacts, Workspace
 from certification import keys
+
+__all__ = ["client", "fake", "go", "made", "make"]  # fixtures
 
 
 @pytest.fixture

@@ -2,153 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import date
 
 import pytest
-from azure.core.credentials import AccessToken
-from azure.mgmt.compute import ComputeManagementClient
-from fake_arm import TOKEN, FakeArm, serve
-from publish_support import NOW, build, clone, verdict
+from fake_arm import TOKEN, FakeArm
+from gallery_support import ALL, GALLERY, Go, Make
+from publish_support import NOW
 
 from builder import catalog
 from builder.errors import HallmarkError
-from builder.gallery import GalleryAddress, Offer, Region, arm, clear, parse_gallery, parse_region, publish
+from builder.gallery import Region, parse_region
 from builder.gallery.version import Watch
-from builder.publish import publish as publish_blob
-from builder.publish.release import Location, Release, Upload
-from builder.publish.states import Actor, change, rollback
-from builder.recipe import Plan
-from builder.workspace import Artefacts, Workspace
-from certification import keys
-from certification.judge import Run
-from certification.model import RunRecord
-
-real_connect = arm.connect
-SUBSCRIPTION = "01234567-89ab-cdef-0123-456789abcdef"
-GALLERY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/images/providers/Microsoft.Compute/galleries/acme"
-ADDRESS = GalleryAddress(SUBSCRIPTION, "images", "acme")
-ALL = (
-    "azure.gen1-bios-boot",
-    "azure.gen2-esp",
-    "azure.x86-64",
-    "azure.accelnet-drivers",
-    "azure.sriov-unmanaged",
-    "azure.nvme-initramfs",
-    "azure.secureboot-chain-offline",
-)
-
-
-class Credential:
-    """What an identity is to the library: something that has tokens."""
-
-    def get_token(self, *scopes: str, **options: object) -> AccessToken:
-        return AccessToken(TOKEN, int(time.time()) + 3600)
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeArm]:
-    with serve(tmp_path) as service:
-        service.add_gallery(GALLERY)
-        yield service
-
-
-def connect(fake: FakeArm) -> ComputeManagementClient:
-    return real_connect(
-        SUBSCRIPTION,
-        credential=Credential(),
-        base_url=fake.url,
-        connection_verify=str(fake.certificate),
-        polling_interval=0,
-        retry_backoff_factor=0.01,
-    )
-
-
-@pytest.fixture
-def client(fake: FakeArm, monkeypatch: pytest.MonkeyPatch) -> Iterator[ComputeManagementClient]:
-    monkeypatch.setattr(arm, "connect", lambda subscription: connect(fake))
-    with connect(fake) as made:
-        yield made
-
-
-def runs(*firmware: str) -> tuple[Run, ...]:
-    return tuple(
-        Run(Path(name), RunRecord.model_construct(view="booted", variant=name), ()) for name in firmware
-    )
-
-
-Make = Callable[..., Artefacts]
-
-
-@pytest.fixture(scope="module")
-def made() -> dict[str, Artefacts]:
-    """The releases that tests of this module asked for, so that each is built once."""
-    return {}
-
-
-@pytest.fixture
-def make(
-    space: Workspace,
-    sample_plan: Plan,
-    pair: keys.KeyPair,
-    made: dict[str, Artefacts],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Make:
-    """A certified release whose record says that it is in an Azure storage account."""
-
-    def release(
-        *,
-        version: str = "9.20261122.0",
-        passed: tuple[str, ...] = ALL,
-        firmware: tuple[str, ...] = ("bios", "uefi", "uefi-secure"),
-        waived: str = "",
-        seed: int = 1,
-        **plan: object,
-    ) -> Artefacts:
-        key = repr((version, passed, firmware, waived, seed, plan))
-        if key not in made:
-            place = tmp_path_factory.mktemp("made")
-            elsewhere = Workspace.default(build=place / "build", cache=space.cache)
-            wanted = sample_plan.model_copy(update={"version": version, **plan})
-            verdicts = tuple(verdict(name, "waived" if name == waived else "pass") for name in passed)
-            found = build(elsewhere, wanted, pair, seed=seed, verdicts=verdicts, runs=runs(*firmware))
-            _publish(found, elsewhere, pair, place / "share")
-            made[key] = found
-        return clone(made[key], space)
-
-    return release
-
-
-def _publish(artefacts: Artefacts, space: Workspace, pair: keys.KeyPair, share: Path) -> None:
-    """Really published to a directory; the record then tells of a storage account, which no test can have."""
-    record = publish_blob(
-        artefacts, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW
-    )
-    place = Location(
-        destination="azure://acmeimages/images",
-        url=f"https://acmeimages.blob.core.windows.net/images/{record.image.name}",
-        published=NOW,
-        upload=Upload(sent=1, present=0, skipped=0, requests=1, seconds=1),
-    )
-    record.model_copy(update={"locations": (place,)}).write(artefacts.release)
-
-
-def offer(*regions: Region, **options: object) -> Offer:
-    fields: dict[str, object] = {"publisher": "acme", "watch": Watch(interval=0, deadline=20)}
-    return Offer(ADDRESS, regions or (Region("westeurope"),), **{**fields, **options})  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def go(client: ComputeManagementClient, pair: keys.KeyPair) -> Callable[..., Release]:
-    def run(artefacts: Artefacts, *regions: Region, **options: object) -> Release:
-        return publish(client, artefacts, offer(*regions, **options), public_key=pair.public, now=NOW)
-
-    return run
-
-
-Go = Callable[..., Release]
+from builder.publish.release import Release
+from builder.workspace import Workspace
 
 
 def properties(fake: FakeArm, path: str) -> dict[str, object]:
@@ -378,84 +244,6 @@ def test_managed_images_for_who_sees_no_gallery(fake: FakeArm, make: Make, go: G
     assert images[1]["properties"]["storageProfile"]["osDisk"]["blobUri"] == release.locations[0].url
     fake.requests.clear()
     assert go(artefacts, managed_image=True) == release and fake.writes() == []
-
-
-def test_states_reach_the_gallery(
-    fake: FakeArm, make: Make, go: Go, space: Workspace, pair: keys.KeyPair
-) -> None:
-    """Only what is released may be the latest; a rollback turns both versions round."""
-    for seed, version in enumerate(("9.20261121.0", "9.20261122.0"), start=1):
-        go(make(version=version, seed=seed), managed_image=True)
-
-    def image_tags(version: str) -> dict[str, str]:
-        name = f"sample-9-{version.replace('.', '-')}-gen2"
-        return next(item["tags"] for path, item in fake.resources.items() if path.endswith(name))
-
-    def excluded(version: str) -> tuple[object, str]:
-        found = fake.resources[f"{GALLERY}/images/sample-9-gen2/versions/{version}".lower()]
-        return found["properties"]["publishingProfile"]["excludeFromLatest"], found["tags"][
-            "hallmark_channel"
-        ]
-
-    def act(hours: int) -> Actor:
-        return Actor.of(why="tested", public_key=pair.public, who="anna", now=NOW + timedelta(hours=hours))
-
-    for hours, version in enumerate(("9.20261121.0", "9.20261122.0")):
-        change(space, "sample-9", "released", version=version, actor=act(hours))
-        assert excluded(version) == (False, "released")
-        assert image_tags(version)["hallmark_channel"] == "released"
-        assert "hallmark_expires" not in image_tags(version)
-    rollback(space, "sample-9", to=None, actor=act(3))
-    assert excluded("9.20261121.0") == (False, "released")
-    assert excluded("9.20261122.0") == (True, "withdrawn")
-    assert image_tags("9.20261122.0")["hallmark_expires"] == "2026-12-22"
-    fake.requests.clear()
-    rollback(space, "sample-9", to=None, actor=act(4))
-    assert fake.writes() == []
-
-
-def test_what_has_expired_is_cleared(
-    fake: FakeArm, client: ComputeManagementClient, make: Make, go: Go, space: Workspace, pair: keys.KeyPair
-) -> None:
-    """Shown first; never what is released, by its tags or by a record; never what has no tags."""
-    for seed, version in enumerate(("9.20261120.0", "9.20261121.0", "9.20261122.0"), start=1):
-        go(make(version=version, seed=seed), managed_image=True)
-    act = Actor.of(why="tested", public_key=pair.public, who="anna", now=NOW + timedelta(hours=1))
-    change(space, "sample-9", "released", version="9.20261121.0", actor=act)
-    kept = f"{GALLERY}/images/sample-9-gen1/versions/9.20261122.0".lower()
-    fake.resources[kept]["tags"] = {"owner": "bert"}  # somebody else's by now
-    before = set(fake.resources)
-
-    def run(days: int, *, apply: bool) -> list[str]:
-        now = NOW + timedelta(days=days)
-        found = clear(client, space, ADDRESS, apply=apply, now=now)
-        return sorted(item.where.rpartition("/")[2] for item in found)
-
-    assert run(89, apply=True) == [] and set(fake.resources) == before
-    shown = run(91, apply=False)
-    assert shown == [
-        "9.20261120.0",
-        "9.20261120.0",
-        "9.20261122.0",
-        "sample-9-9-20261120-0-gen1",
-        "sample-9-9-20261120-0-gen2",
-        "sample-9-9-20261122-0-gen1",
-        "sample-9-9-20261122-0-gen2",
-    ]
-    assert set(fake.resources) == before
-    assert run(91, apply=True) == shown
-    assert kept in fake.resources and len(fake.resources) == len(before) - len(shown)
-    (left,) = Release.read(space.artefacts("sample-9", "9.20261122.0").release).galleries
-    assert (left.generation, left.managed_image) == (1, None)
-    assert run(91, apply=True) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["a/b/c", f"{SUBSCRIPTION}/images", f"{SUBSCRIPTION}/images/my-gallery", "x"]
-)
-def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(HallmarkError, match="is not a gallery"):
-        parse_gallery(text)
 
 
 @pytest.mark.parametrize("text", ["", "west=0", "west=101", "west=x", "w/e"])
