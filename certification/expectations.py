@@ -21,6 +21,7 @@ from certification.catalogue import load_yaml
 
 __all__ = ["FACTS", "EndOfSupport", "Facts"]
 
+_NEWEST = 1 << 30
 FACTS = Path(__file__).resolve().parent / "facts"
 
 
@@ -81,8 +82,10 @@ class Facts:
         when = row.get("when", "*")
         if when == "*":
             return True
+        # A release without a minor number (CentOS Stream) is the newest of its major, as in recipes.
+        version = f"{self.version}.{_NEWEST}" if self.version.isdigit() else self.version
         try:
-            return Version(self.version) in SpecifierSet(when)
+            return Version(version) in SpecifierSet(when)
         except InvalidVersion:
             raise HallmarkError(f"VERSION_ID {self.version!r} of the guest is no version") from None
 

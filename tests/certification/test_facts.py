@@ -217,3 +217,10 @@ def test_an_image_is_measured_by_what_it_is_called(
 ) -> None:
     facts = Facts.of({"ID": os_id, "VERSION_ID": version}, claim=claim)
     assert (facts.os_id, facts.version) == measure
+
+
+def test_a_release_without_a_minor_number_is_the_newest() -> None:
+    argument = "nvme_core.io_timeout=240"
+    assert argument in Facts(os_id="rhel", version="10.1").required_arguments
+    assert argument not in Facts(os_id="rhel", version="10.2").required_arguments
+    assert argument not in Facts(os_id="centos", version="10").required_arguments
