@@ -1,4 +1,4 @@
-"""Reads the catalogue of requirements: ``requirements/*.yaml``, one file an area.
+"""Reads the catalogue of requirements: ``requirements/*.yaml``, one file an area or topic of it.
 
 A file is a mapping with one key, ``requirements``: a list of entries. Mistakes are reported with file and
 line.
@@ -160,10 +160,10 @@ def _read(path: Path) -> Iterator[tuple[Requirement, Where]]:
                 details=[f"{'.'.join(map(str, e['loc'])) or 'entry'}: {e['msg']}" for e in error.errors()],
                 hint="certification/README.md shows a complete entry",
             ) from None
-        if requirement.area != path.stem:
+        if requirement.area != path.stem.split("-")[0]:
             raise HallmarkError(
                 f"requirement {requirement.id} has area {requirement.area} but stands in {path.name}",
                 where=where,
-                hint=f"move it to {requirement.area}.yaml",
+                hint=f"move it to {requirement.area}.yaml or {requirement.area}-TOPIC.yaml",
             )
         yield requirement, where

@@ -5,6 +5,7 @@ The facts come from the vendors' sources, never from a recipe: an image is not m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -98,6 +99,11 @@ class Facts:
     def key_ids(self) -> list[str]:
         """Long ids (16 hex digits, lower case) of the keys that sign them."""
         return [fingerprint[-16:].lower() for fingerprint in self._distribution["keys"]]
+
+    @property
+    def key_fingerprints(self) -> list[str]:
+        """The same keys by their whole fingerprints, upper case."""
+        return [str(fingerprint).upper() for fingerprint in self._distribution["keys"]]
 
     @property
     def release_packages(self) -> list[str]:
@@ -198,6 +204,45 @@ class Facts:
         """Directories on filesystems that know no owners and modes."""
         return tuple(self._file("packages")["ghost_modes"])
 
+    def rows(self, file: str, key: str) -> list[Mapping[str, Any]]:
+        """The rows of a list in ``facts/<file>.yaml`` that are about this guest."""
+        return [row for row in self._file(file)[key] if self.holds(row)]
+
+    def allowed_unowned(self, path: str, *, link: bool) -> str | None:
+        """The reason why a file that no package owns may be in an image; None when there is none."""
+        for pattern, only_links, reason in self._unowned:
+            if (link or not only_links) and pattern.fullmatch(path):
+                return reason
+        return None
+
+    @cached_property
+    def _unowned(self) -> list[tuple[re.Pattern[str], bool, str]]:
+        return [
+            (_path_pattern(str(row["path"])), row.get("only") == "link", str(row["reason"]))
+            for row in self._file("files")["unowned"]
+        ]
+
+    @property
+    def hyperv_hosts(self) -> list[str]:
+        """The hosts for which Microsoft supports this release; a distribution that is only like RHEL is
+        judged as RHEL.
+        """
+        table = self._file("hyperv")["hosts"]
+        rows = table.get(self.os_id, table["rhel"])
+        return [str(host) for row in rows if self.holds(row) for host in row["hosts"]]
+
+    def current_hosts(self, today: date) -> list[str]:
+        """Hosts that Microsoft itself still supports on that day."""
+        return [str(name) for name, ends in self._file("hyperv")["current"].items() if today <= ends]
+
+    def excused(self, kind: str, today: date) -> list[re.Pattern[str]]:
+        """Lines that a boot may log until a day that isn't over; ``kind`` is errors or denials."""
+        return [
+            re.compile(row["pattern"])
+            for row in self._file("journal")[kind]
+            if row.get("os", self.os_id) == self.os_id and today <= row["until"]
+        ]
+
     @property
     def os_support(self) -> EndOfSupport | None:
         """When this release's support ends; None: the facts don't know."""
@@ -215,6 +260,10 @@ class Facts:
         row = self.dotnet(channel)
         return None if row is None else EndOfSupport(f".NET {channel}", row["ends"])
 
+    def listed(self, file: str, key: str) -> list[str]:
+        """A plain list of words in ``facts/<file>.yaml``."""
+        return [str(word) for word in self._file(file)[key]]
+
     def _file(self, stem: str) -> Any:
         return self._files[stem]
 
@@ -227,3 +276,11 @@ class Facts:
             except (OSError, yaml.YAMLError) as error:
                 raise HallmarkError(f"the facts cannot be read: {error}", where=path) from None
         return files
+
+
+def _path_pattern(shell: str) -> re.Pattern[str]:
+    """A shell pattern over paths: ``*`` stops at a slash, ``**`` doesn't."""
+    words = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile(
+        "".join(words.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*|\?)", shell))
+    )

@@ -16,6 +16,12 @@ DEFAULTS = {
     "passwordauthentication": "yes",
     "kbdinteractiveauthentication": "yes",
     "permitemptypasswords": "no",
+    "hostbasedauthentication": "no",
+    "ignorerhosts": "yes",
+    "permituserenvironment": "no",
+    "x11forwarding": "no",
+    "maxauthtries": "6",
+    "logingracetime": "120",
     "authorizedkeysfile": ".ssh/authorized_keys .ssh/authorized_keys2",
 }
 _ALIASES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from certification.catalogue import SUITES, suites_digest
 from certification.expectations import Facts
 from certification.views.guest import Guest
 
@@ -32,3 +33,12 @@ def today(hallmark: Any) -> date:
     """The day of the look, UTC; of a recording, the day on which it was made."""
     day: date = hallmark.day
     return day
+
+
+_SUITES = suites_digest(SUITES)
+
+
+@pytest.fixture(scope="session")
+def suites_at_start() -> str:
+    """The digest of what decides, from before the first test."""
+    return _SUITES

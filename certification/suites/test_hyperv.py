@@ -247,9 +247,7 @@ def test_daemons_start(guest: Guest, check: Checks) -> None:
 def test_kernel_options(guest: Guest, facts: Facts, check: Checks) -> None:
     check.true("kernels", observed=bool(guest.kernels), expected="at least one", otherwise="none")
     for kernel in guest.kernels:
-        paths = [f"/usr/lib/modules/{kernel.version}/config", f"/boot/config-{kernel.version}"]
-        content = next((found for path in paths if (found := guest.read(path)) is not None), "")
-        values = dict(re.findall(r"^(CONFIG_\w+)=(\S+)", content, re.M))
+        values = guest.kernel_options(kernel.version)
         for option, allowed in facts.kernel_options:
             check.one_of(
                 f"{option} of {kernel.version}", expected=allowed, observed=values.get(option, "not set")

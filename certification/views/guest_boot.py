@@ -71,6 +71,12 @@ class BootGuest(FileGuest):
         )
         return Kernel(version, images, modules, builtin)
 
+    def kernel_options(self, version: str) -> dict[str, str]:
+        """The configuration that a kernel was built with: ``{"CONFIG_HYPERV": "m", …}``."""
+        paths = [f"/usr/lib/modules/{version}/config", f"/boot/config-{version}"]
+        content = next((found for path in paths if (found := self.read(path)) is not None), "")
+        return dict(re.findall(r"^(CONFIG_\w+)=(\S+)", content, re.M))
+
     @cached_property
     def initramfs_files(self) -> list[RamDisk]:
         """Every initramfs in /boot."""
@@ -160,7 +166,7 @@ class BootGuest(FileGuest):
             raise HallmarkError("this view has no disk to look at")
         image = self._image()
         found: dict[str, Filesystem] = {}
-        for part in image.partitions:
+        for part in sorted(image.partitions, key=lambda part: part.offset):
             begin, length = part.offset, part.length
 
             def read(offset: int, size: int, begin: int = begin, length: int = length) -> bytes:
@@ -170,6 +176,14 @@ class BootGuest(FileGuest):
             if filesystem is not None:
                 found[str(part.guid)] = filesystem
         return found
+
+    @property
+    def last_filesystem(self) -> Filesystem | None:
+        """What is on the last partition of the disk, which alone can grow with it."""
+        last = (
+            max(self._image().partitions, key=lambda part: part.offset, default=None) if self._image else None
+        )
+        return self.filesystems.get(str(last.guid)) if last is not None else None
 
     @cached_property
     def has_lvm(self) -> bool:
