@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from judged_tree import change, database, tree  # noqa: F401 - fixtures for every test here
 
 from builder.image import vhd
 

@@ -70,6 +70,7 @@ PACKAGES = [
     "rsyslog",
     "NetworkManager-cloud-setup",
     "glibc",
+    "crypto-policies",
 ]
 
 

@@ -8,38 +8,19 @@ suites that run here are the real ones; only the guest is made up.
 # ruff: noqa: E501 - a table: one case a line
 from __future__ import annotations
 
-import importlib
-import inspect
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import date
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from directory_guest import directory_guest
-from small_packages import PACKAGES, Made, erase, install
-from small_tree import DRIVERS, FILES, KERNEL, build, initramfs, put
+from judged_tree import BLS, GOOD_BLS, MODULES, RAMDISK, conf, judge
+from small_packages import Made, erase, install
+from small_tree import FILES, KERNEL, initramfs
 from test_parse import member
 
-from certification import catalogue
-from certification.catalogue import SUITES
-from certification.checks import Checks
-from certification.expectations import Facts
-
-BLS = f"/boot/loader/entries/x-{KERNEL}.conf"
-GOOD_BLS = FILES[BLS]
-RAMDISK = f"/boot/initramfs-{KERNEL}.img"
-MODULES = f"/usr/lib/modules/{KERNEL}/kernel"
 AZURE = "/etc/cloud/cloud.cfg.d/91-azure_datasource.cfg"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
 SSHD = "/etc/ssh/sshd_config.d/50-azure.conf 600"
-
-
-def conf(key: str, old: str, new: str) -> dict[str, str | bytes | None]:
-    """The file with one text replaced; a text that isn't there is a mistake of the case."""
-    assert old in FILES[key], f"{old} is not in {key}"
-    return {key: FILES[key].replace(old, new)}
 
 
 CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
@@ -168,90 +149,6 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("hygiene.rpm-temp", {"/etc/foo.rpmnew": "x"}),
     ("dotnet.no-cli-home", {"/root/.nuget/NuGet.Config": "x"}),
 ]  # fmt: skip
-
-
-def _tests() -> dict[str, Callable[..., None]]:
-    """The tests of the disk view by requirement."""
-    known = catalogue.load()
-    found: dict[str, Callable[..., None]] = {}
-    for path in sorted(SUITES.glob("test_*.py")):
-        module = importlib.import_module(f"certification.suites.{path.stem}")
-        for name, function in vars(module).items():
-            if name.startswith("test_") and inspect.isfunction(function):
-                mark = next(mark for mark in function.pytestmark if mark.name == "requirement")
-                if "disk" in (mark.kwargs.get("views") or known[mark.args[0]].views):
-                    found[mark.args[0]] = function
-    return found
-
-
-TESTS = _tests()
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("tree"))
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("database")
-    kernel = Made(
-        "kernel-core", files=((f"/usr/lib/modules/{KERNEL}/vmlinuz", "kernel", 0o644), *_MODULE_FILES)
-    )
-    release = Made("hallmark-sample-release", version="9", files=_RELEASE)
-    plain = [Made(name) for name in PACKAGES if name != release.name]
-    install(directory, tmp_path_factory.mktemp("rpms"), [*plain, kernel, release])
-    return directory
-
-
-_MODULE_FILES = tuple((f"{MODULES}/{name}.ko", "module", 0o644) for name in DRIVERS)
-_RELEASE = tuple((path, FILES[path], 0o644) for path in ("/etc/yum.repos.d/small.repo", "/etc/os-release"))
-
-
-def judge(identifier: str, tree: Path, database: Path, *, claim: str = "hallmark-sample:9") -> Checks:
-    """Run the requirement's test on the tree."""
-    check = Checks()
-    given: dict[str, Any] = {
-        "guest": directory_guest(tree, filler=1000, database=database),
-        "facts": Facts.of({"ID": "hallmark-sample", "VERSION_ID": "9"}, claim=claim),
-        "check": check,
-        "today": date(2026, 11, 22),
-    }
-    function = TESTS[identifier]
-    function(**{name: given[name] for name in inspect.signature(function).parameters})
-    return check
-
-
-@pytest.fixture
-def change(tree: Path) -> Iterator[Callable[[dict[str, str | bytes | None]], None]]:
-    """Change the tree for one test."""
-    touched: list[str] = []
-
-    def apply(files: dict[str, str | bytes | None]) -> None:
-        for key, content in files.items():
-            touched.append(key)
-            put(tree, key, content)
-
-    yield apply
-    originals = {key.split()[0]: (key, content) for key, content in FILES.items()}
-    for key in touched:
-        name = key.split()[0]
-        if name == RAMDISK:
-            put(tree, RAMDISK, initramfs())
-        elif name in originals:
-            put(tree, *originals[name])
-        else:
-            put(tree, key, None)
-            for parent in (tree / name.strip("/")).parents:
-                # Take back directories that the change made; the tree's own are not empty.
-                if (
-                    parent == tree
-                    or not parent.is_dir()
-                    or any(parent.iterdir())
-                    or f"/{parent.relative_to(tree)}/" in FILES
-                ):
-                    break
-                parent.rmdir()
 
 
 @pytest.mark.parametrize("identifier", sorted({identifier for identifier, _ in CASES}))
