@@ -157,6 +157,8 @@ def _observe(
                 work=work,
                 logs=artefacts.log,
                 acceleration=acceleration,
+                # As customers do, and so that growing can be seen.
+                disk_mib=(artefacts.image.stat().st_size >> 20) + 4096,
             )
             observe_booted(
                 artefacts.image,

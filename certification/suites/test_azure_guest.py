@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from certification.checks import requirement
+from certification.checks import not_applicable, requirement
 from certification.parse import text
 from certification.parse.boot import argument_values, grubenv
 
@@ -269,22 +269,21 @@ def test_room_to_grow(guest: Guest, check: Checks) -> None:
 
 
 @requirement("azure.root-grows", views=("booted",))
-def test_root_has_grown(guest: Guest, check: Checks) -> None:
+def test_root_has_grown(guest: Guest, hallmark: Any, check: Checks) -> None:
     device = guest.command("findmnt -no SOURCE /").strip()
-    sizes = guest.command("lsblk -bnro SIZE,TYPE -s %s", device).split()
-    disk = max(int(size) for size, kind in zip(sizes[::2], sizes[1::2], strict=True) if kind == "disk")
-    last = guest.command(
-        "lsblk -bnro START,SIZE,TYPE %s | tail -1", f"/dev/{_disk_of(guest, device)}"
-    ).split()
-    end = int(last[0]) * 512 + int(last[1])
-    # A partition of a GPT ends before the second copy of the table; growpart leaves less than 2 MiB.
-    check.at_most("MiB that no partition uses at the disk's end", expected=2, observed=(disk - end) >> 20)
+    # From the filesystem's device down to the disk: name, size in bytes and type of each.
+    rows = [line.split() for line in guest.command("lsblk -bnro NAME,SIZE,TYPE -s %s", device).splitlines()]
+    name, size = next((row[0], int(row[1])) for row in rows if row[2] == "disk")
+    if size <= hallmark.image.stat().st_size:
+        not_applicable(f"the machine's disk has {size >> 20} MiB, no more than the image")
+    starts = guest.command(f"cd /sys/block/{name} && cat {name}*/start | sort -n | tail -1")
+    last = guest.command(f"cd /sys/block/{name} && grep -lx {int(starts)} {name}*/start").split("/")[0]
+    end = (int(starts) + int(guest.command(f"cat /sys/block/{name}/{last}/size"))) * 512
+    # A GPT ends with its second copy; growpart leaves less than 2 MiB.
+    check.at_most("MiB at the disk's end that no partition uses", expected=2, observed=(size - end) >> 20)
     room = int(guest.command("findmnt -bno SIZE /"))
-    part = int(guest.command("lsblk -bdnro SIZE %s", device))
     check.at_least(
-        "percent of the root partition that the filesystem uses", expected=90, observed=room * 100 // part
+        "percent of its device that the root filesystem uses",
+        expected=90,
+        observed=room * 100 // int(rows[0][1]),
     )
-
-
-def _disk_of(guest: Guest, device: str) -> str:
-    return guest.command("lsblk -nro NAME,TYPE -s %s | awk '$2==\"disk\"{print $1}'", device).split()[0]

@@ -11,10 +11,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import judged_tree
 import pytest
-from judged_tree import change, database, tree  # noqa: F401 - fixtures for every test here
 
 from builder.image import vhd
+
+# The small guest's fixtures, for every test here.
+tree, database, change = judged_tree.tree, judged_tree.database, judged_tree.change
 
 MIB = 1 << 20
 ROOT_UUID = "6f2bb1c4-4f0e-4c8e-9a51-0d5f6f1d2a10"

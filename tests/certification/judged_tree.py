@@ -22,7 +22,18 @@ from certification.catalogue import SUITES
 from certification.checks import Checks
 from certification.expectations import Facts
 
-__all__ = ["BLS", "GOOD_BLS", "MODULES", "RAMDISK", "change", "conf", "database", "judge", "tree"]
+__all__ = [
+    "BLS",
+    "GOOD_BLS",
+    "MODULES",
+    "RAMDISK",
+    "change",
+    "conf",
+    "database",
+    "judge",
+    "bound_tests",
+    "tree",
+]
 
 BLS = f"/boot/loader/entries/x-{KERNEL}.conf"
 GOOD_BLS = FILES[BLS]
@@ -36,8 +47,8 @@ def conf(key: str, old: str, new: str) -> dict[str, str | bytes | None]:
     return {key: FILES[key].replace(old, new)}
 
 
-def _tests() -> dict[str, Callable[..., None]]:
-    """The tests of the disk view by requirement."""
+def bound_tests(view: str) -> dict[str, Callable[..., None]]:
+    """The tests of a view by requirement."""
     known = catalogue.load()
     found: dict[str, Callable[..., None]] = {}
     for path in sorted(SUITES.glob("test_*.py")):
@@ -45,12 +56,12 @@ def _tests() -> dict[str, Callable[..., None]]:
         for name, function in vars(module).items():
             if name.startswith("test_") and inspect.isfunction(function):
                 mark = next(mark for mark in function.pytestmark if mark.name == "requirement")
-                if "disk" in (mark.kwargs.get("views") or known[mark.args[0]].views):
+                if view in (mark.kwargs.get("views") or known[mark.args[0]].views):
                     found[mark.args[0]] = function
     return found
 
 
-TESTS = _tests()
+TESTS = bound_tests("disk")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from datetime import date
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification import testkit
-from certification.expectations import Facts
+from certification.expectations import FACTS, Facts
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,96 @@ def test_the_managed_program_runs_and_computes(tmp_path: Path) -> None:
         arguments
     )
     assert testkit.expected_output([3, 14, -15, 91]) != testkit.expected_output(arguments)
+
+
+def _features(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the second program on this machine's .NET Core 3.1."""
+    kit = testkit.build(tmp_path, source=testkit.FEATURES)
+    runtime = Path(dotnetcore2.__file__).parent / "bin"
+    version = next((runtime / "shared/Microsoft.NETCore.App").iterdir()).name
+    config = kit.assembly.with_name("Features.runtimeconfig.json")
+    config.write_text(testkit.runtime_config(version=version, cultures=words[0] == "cultures"))
+    return subprocess.run(
+        [runtime / "dotnet", kit.assembly, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **variables},
+    )
+
+
+def test_the_program_knows_time_zones(tmp_path: Path) -> None:
+    done = _features(tmp_path, "zones")
+    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == testkit.FEATURES_EXPECTED["zones"]
+    assert _features(tmp_path, "zones", TZDIR=str(tmp_path)).returncode != 0
+
+
+def test_the_program_knows_cultures(tmp_path: Path) -> None:
+    """.NET Core 3.1 takes an ICU that it doesn't know when it is told the version; without one it gives up."""
+    libraries = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"libicuuc\.so\.(\d+)", libraries)
+    assert found is not None
+    done = _features(tmp_path, "cultures", CLR_ICU_VERSION_OVERRIDE=f"{found[1]}.1")
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert printed == testkit.FEATURES_EXPECTED["cultures"]
+    assert _features(tmp_path, "cultures", CLR_ICU_VERSION_OVERRIDE="1.1").returncode != 0
+
+
+def test_the_program_hashes_signs_and_speaks_tls(tmp_path: Path) -> None:
+    """On Mono, which brings its own cryptography: .NET Core 3.1 doesn't know this machine's OpenSSL."""
+    kit = testkit.build(tmp_path, source=testkit.FEATURES)
+    (tmp_path / "server.pfx").write_bytes(testkit.key_file(old=True))
+    done = subprocess.run(
+        ["mono", kit.assembly, "crypto", "hello"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert printed == testkit.secrets_expected("hello") != testkit.secrets_expected("other")
+
+
+def test_the_package_is_one(tmp_path: Path) -> None:
+    path = testkit.package(tmp_path)
+    listed = subprocess.run(["rpm", "-qpl", path], capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == [testkit.PACKAGED]
+
+
+@pytest.mark.parametrize(
+    ("path", "link", "allowed"),
+    [
+        ("/etc/systemd/system/multi-user.target.wants/sshd.service", True, True),
+        ("/etc/systemd/system/evil.service", False, False),
+        ("/usr/lib/modules/6.1/modules.dep", False, True),
+        ("/usr/lib/modules/6.1/extra/modules.dep", False, False),
+        ("/usr/share/a/b/__pycache__/c.pyc", False, True),
+        ("/usr/bin/dropped", False, False),
+        ("/etc/sysconfig/a/b", False, False),
+    ],
+)
+def test_files_that_nobody_owns(path: str, link: bool, allowed: bool) -> None:
+    reason = Facts(os_id="rhel", version="9").allowed_unowned(path, link=link)
+    assert (reason is not None) is allowed
+
+
+def test_hosts_and_excuses(tmp_path: Path) -> None:
+    assert "2016" in Facts(os_id="rhel", version="8.4").hyperv_hosts
+    assert "2016" not in Facts(os_id="rhel", version="8.6").hyperv_hosts
+    assert (
+        Facts(os_id="hallmark-sample", version="9").hyperv_hosts
+        == Facts(os_id="rhel", version="9").hyperv_hosts
+    )
+    assert Facts(os_id="rhel", version="6").hyperv_hosts == []
+    facts = Facts(os_id="rhel", version="9")
+    assert "2016" in facts.current_hosts(date(2027, 1, 12)) and "2016" not in facts.current_hosts(
+        date(2027, 1, 13)
+    )
+    for path in FACTS.glob("*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    row = "{pattern: 'known', os: rhel, until: 2027-01-01, reason: r}"
+    (tmp_path / "journal.yaml").write_text(f"errors: [{row}]\ndenials: []\n")
+    facts = Facts(os_id="rhel", version="9", directory=tmp_path)
+    assert [p.pattern for p in facts.excused("errors", date(2027, 1, 1))] == ["known"]
+    assert facts.excused("errors", date(2027, 1, 2)) == []
+    assert Facts(os_id="centos", version="9", directory=tmp_path).excused("errors", date(2027, 1, 1)) == []
 
 
 def test_globalization_is_left_out_for_3_1_only() -> None:

@@ -1,0 +1,174 @@
+"""What the booted suites make of a guest's answers: good ones pass, one wrong answer turns them red.
+
+The answers are those of real guests, written down; that the questions work on one is shown by the end-to-end
+tests.
+"""
+
+# ruff: noqa: E501 - a table: one case a line
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from judged_tree import bound_tests
+
+from certification import testkit
+from certification.checks import Checks, NotApplicable
+from certification.expectations import Facts
+from certification.views.guest import Guest
+
+TESTS = bound_tests("booted")
+Answers = Mapping[str, "str | tuple[int, str]"]
+LOG = "\n".join(f"line {n}" for n in range(60))
+KERNEL_LOG = LOG + "\nprintk: console [ttyS0] enabled"
+SSHD = "port 22\nmaxauthtries 4\nlogingracetime 60\nhostbasedauthentication no\nignorerhosts yes\npermituserenvironment no\nx11forwarding no\n"
+SYSCTL = "\n".join(
+    f"{row['key']} = {row['values'][0]}"
+    for row in Facts(os_id="rhel", version="9").rows("settings", "sysctl")
+)
+RUNTIMES = "Microsoft.NETCore.App 10.0.6 [/usr/lib64/dotnet/shared/Microsoft.NETCore.App]"
+DOTNET: Answers = {r"list-runtimes": RUNTIMES}
+CULTURES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["cultures"].items())
+ZONES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["zones"].items())
+IDENTITY = "0123456789abcdef" * 2
+
+#: The answers of a good guest by requirement: a pattern in the command → what it prints (status 0), or (status, text).
+GOOD: dict[str, Answers] = {
+    "ccsp.cpu-vulnerabilities": {"proc/cmdline": "root=UUID=1 ro", "vulnerabilities": "\n".join(f"/sys/x/fault{n}:Mitigation: on" for n in range(9))},
+    "ccsp.no-tech-preview-modules": {"journalctl -k": LOG, "tainted": "0"},
+    "azure.serial-getty": {"proc/cmdline": "console=tty1 console=ttyS0", "is-active": "active", "journalctl -k": KERNEL_LOG},
+    "azure.waagent-runtime": {"import azurelinuxagent": ""},
+    "azure.root-grows": {"findmnt -no SOURCE": "/dev/vda4", "lsblk": f"vda4 {14 << 30} part\nvda {16 << 30} disk", "cat vda\\*/start": str(4 << 20), "grep -lx": "vda4/start", "/size": str((14 << 30) // 512 - 34), "findmnt -bno SIZE": str(13 << 30)},
+    "hyperv.gen1-floppy": {"journalctl -k": LOG, "proc/modules": "ext4\nsd_mod"},
+    "security.ssh-hardening": {"sshd -T": SSHD},
+    "security.sysctl-hardening": {"sysctl": SYSCTL},
+    "security.no-avc-denials": {"getenforce": "Enforcing", "-n 200": LOG, "avc": ""},
+    "security.ipv6-firewall": {"hmprobe": "inside open\nv4 22 open\nv4 18080 closed\nv6 22 open\nv6 18080 closed"},
+    "hygiene.first-boot-unique": {"cat /etc/machine-id": IDENTITY, "host_.*pub": "ssh-ed25519 AAAA", "boot_id": "b", "^cat .*secret_key": "k", "btime": "1000", "stat -c": "1001 /etc/machine-id\n1002 /etc/ssh/ssh_host_ed25519_key\n1003 /var/lib/NetworkManager/secret_key"},
+    "support.journal-triage": {"-n 200": LOG, "-p err": ""},
+    "support.dnf-works": {"command -v dnf": "/usr/bin/dnf", "probe.rpm": "install: 0\na packaged file\nremove: 0\ngone\n"},
+    "dotnet.globalization": {**DOTNET, "Features.dll cultures": CULTURES},
+    "dotnet.tzdata": {**DOTNET, "Features.dll zones": ZONES},
+    "dotnet.selinux-clean": {**DOTNET, "getenforce": "Enforcing", "logger": "", "systemd-run": ZONES, "journalctl": "1"},
+    "atomic.deployment-booted": {"ostree-booted": "", "admin status": "* os abc.0\n  os abd.0"},
+    "atomic.usr-readonly": {"touch": (1, ""), "findmnt": "ro,seclabel"},
+    "atomic.tmp-permissions": {"stat": "1777 root:root /tmp\n1777 root:root /var/tmp"},
+    "atomic.privileged-commands": {"nobody|true$": "", "command -v": "x", "undeploy|cancel|docker": (1, "")},
+    "atomic.journal-fatal": {"journalctl": LOG},
+}  # fmt: skip
+GOOD["atomic.unique-machine-id"] = GOOD["hygiene.first-boot-unique"]
+BAD: list[tuple[str, Answers]] = [
+    ("ccsp.cpu-vulnerabilities", {"proc/cmdline": "root=UUID=1 ro mitigations=off"}),
+    ("ccsp.cpu-vulnerabilities", {"vulnerabilities": ""}),
+    ("ccsp.no-tech-preview-modules", {"journalctl -k": LOG + "\nTECH PREVIEW: nested may not be fully supported."}),
+    ("ccsp.no-tech-preview-modules", {"tainted": str(1 << 29)}),
+    ("azure.serial-getty", {"is-active": (3, "inactive")}),
+    ("azure.serial-getty", {"journalctl -k": LOG}),
+    ("azure.serial-getty", {"proc/cmdline": "console=ttyS0 console=tty1"}),
+    ("azure.waagent-runtime", {"import azurelinuxagent": (1, "")}),
+    ("azure.root-grows", {"/size": str((10 << 30) // 512)}),
+    ("azure.root-grows", {"findmnt -bno SIZE": str(8 << 30)}),
+    ("hyperv.gen1-floppy", {"journalctl -k": LOG + "\nblk_update_request: I/O error, dev fd0, sector 0"}),
+    ("hyperv.gen1-floppy", {"proc/modules": "floppy"}),
+    ("hyperv.gen1-floppy", {"journalctl -k": ""}),
+    ("security.ssh-hardening", {"sshd -T": SSHD.replace("logingracetime 60", "logingracetime 120")}),
+    ("security.sysctl-hardening", {"sysctl": SYSCTL.replace("kernel.randomize_va_space = 2", "kernel.randomize_va_space = 0")}),
+    ("security.sysctl-hardening", {"sysctl": ""}),
+    ("security.no-avc-denials", {"avc": "type=AVC msg=audit(1.2:3): avc:  denied  { read } for comm=x"}),
+    ("security.no-avc-denials", {"getenforce": "Permissive"}),
+    ("security.no-avc-denials", {"-n 200": ""}),
+    ("security.ipv6-firewall", {"hmprobe": "inside open\nv4 22 open\nv4 18080 closed\nv6 22 open\nv6 18080 open"}),
+    ("security.ipv6-firewall", {"hmprobe": "v4 22 closed\nv4 18080 closed\nv6 22 closed\nv6 18080 closed"}),
+    ("hygiene.first-boot-unique", {"cat /etc/machine-id": "uninitialized"}),
+    ("hygiene.first-boot-unique", {"host_.*pub": (1, "")}),
+    ("hygiene.first-boot-unique", {"stat -c": "10 /etc/machine-id\n1002 /etc/ssh/ssh_host_ed25519_key\n1003 /var/lib/NetworkManager/secret_key"}),
+    ("support.journal-triage", {"-p err": "[    5.123456] host kernel: something broke"}),
+    ("support.journal-triage", {"-n 200": ""}),
+    ("support.dnf-works", {"probe.rpm": "install: 1\nremove: 1\ngone\n"}),
+    ("support.dnf-works", {"probe.rpm": "install: 0\na packaged file\nremove: 0\n/usr/share/hallmark-certification-probe\n"}),
+    ("dotnet.globalization", {"Features.dll cultures": (134, "Couldn't find a valid ICU package")}),
+    ("dotnet.globalization", {"Features.dll cultures": CULTURES.replace("1.234.567,89", "1,234,567.89")}),
+    ("dotnet.tzdata", {"Features.dll zones": "utc=0"}),
+    ("dotnet.openssl", {**DOTNET, "Features.dll crypto": (134, "No usable version of libssl was found")}),
+    ("dotnet.selinux-clean", {"journalctl": "1\navc:  denied  { execmem } for comm=dotnet"}),
+    ("dotnet.selinux-clean", {"journalctl": "0"}),
+    ("dotnet.selinux-clean", {"systemd-run": (1, "")}),
+    ("atomic.deployment-booted", {"ostree-booted": (1, "")}),
+    ("atomic.deployment-booted", {"admin status": "  os abc.0"}),
+    ("atomic.usr-readonly", {"touch": ""}),
+    ("atomic.usr-readonly", {"findmnt": "rw,seclabel"}),
+    ("atomic.tmp-permissions", {"stat": "755 root:root /tmp\n1777 root:root /var/tmp"}),
+    ("atomic.privileged-commands", {"undeploy|cancel|docker": ""}),
+    ("atomic.journal-fatal", {"journalctl": LOG + "\nx[1]: segfault at 0 ip 0"}),
+    ("atomic.journal-fatal", {"journalctl": ""}),
+]  # fmt: skip
+
+
+class Scripted:
+    """A testinfra host that answers from a table; it knows no question that isn't in it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        files = {
+            "/usr/sbin/waagent": b"#!/usr/bin/python3 -u\n",
+            "/etc/machine-id": self._text("cat /etc/machine-id"),
+        }
+        self.backend = SimpleNamespace(read_bytes=files.get, glob=lambda pattern: [])
+
+    def _text(self, key: str) -> bytes:
+        answer = self._answers.get(key, "")
+        return (answer if isinstance(answer, str) else answer[1]).encode()
+
+    def run(self, command: str, *words: str, **_: Any) -> SimpleNamespace:
+        command = command % words if words else command
+        for pattern, answer in self._answers.items():
+            if re.search(pattern, command):
+                status, output = (0, answer) if isinstance(answer, str) else answer
+                return SimpleNamespace(rc=status, stdout=output, stderr=output if status else "")
+        raise AssertionError(f"no answer to {command[:200]}")
+
+
+def _judge(identifier: str, answers: Answers, tmp_path: Path) -> Checks:
+    image = tmp_path / "image.vhd"
+    with image.open("wb") as stream:
+        stream.truncate(12 << 30)
+    check = Checks()
+    given = {
+        "guest": Guest(Scripted(answers), booted=True),
+        "facts": Facts(os_id="rhel", version="9"),
+        "hallmark": SimpleNamespace(image=image),
+        "today": date(2026, 11, 22),
+        "check": check,
+    }
+    function = TESTS[identifier]
+    function(**{name: given[name] for name in inspect.signature(function).parameters})
+    return check
+
+
+@pytest.mark.parametrize("identifier", sorted(GOOD))
+def test_good_answers_pass(identifier: str, tmp_path: Path) -> None:
+    check = _judge(identifier, GOOD[identifier], tmp_path)
+    assert check.made and not check.failed, [(i.what, i.expected, i.observed) for i in check.failed]
+
+
+@pytest.mark.parametrize(("identifier", "wrong"), BAD, ids=[f"{name}-{n}" for n, (name, _) in enumerate(BAD)])
+def test_one_wrong_answer_turns_it_red(identifier: str, wrong: Answers, tmp_path: Path) -> None:
+    assert _judge(identifier, {**GOOD.get(identifier, {}), **wrong}, tmp_path).failed
+
+
+def test_a_disk_of_the_images_size_tells_nothing_about_growing(tmp_path: Path) -> None:
+    answers = {**GOOD["azure.root-grows"], "lsblk": f"vda4 {11 << 30} part\nvda {12 << 30} disk"}
+    with pytest.raises(NotApplicable, match="no more than the image"):
+        _judge("azure.root-grows", answers, tmp_path)
+
+
+@pytest.mark.parametrize("identifier", ["dotnet.globalization", "dotnet.openssl", "dotnet.selinux-clean"])
+def test_a_guest_without_dotnet_is_none_of_their_business(identifier: str, tmp_path: Path) -> None:
+    with pytest.raises(NotApplicable):
+        _judge(identifier, {"list-runtimes": (127, ""), "rpm -qa": ""}, tmp_path)
