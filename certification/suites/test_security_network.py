@@ -34,7 +34,7 @@ for name, address in (("v4", "{_V4[0]}"), ("v6", "{_V6[0]}")):
 """
 
 
-_INSIDE = f"import socket; socket.create_connection(({_V6[0]!r}, {_PORT}), 4)"
+_INSIDE = f"import socket; [socket.create_connection((a, {_PORT}), 4) for a in {(_V4[0], _V6[0])}]"
 _SCRIPT = f"""
 p=/usr/libexec/platform-python; [ -x $p ] || p=python3
 trap 'kill $l; ip link del hmprobe0; ip netns del hmprobe' EXIT

@@ -27,11 +27,11 @@ __all__ = [
     "GOOD_BLS",
     "MODULES",
     "RAMDISK",
+    "bound_tests",
     "change",
     "conf",
     "database",
     "judge",
-    "bound_tests",
     "tree",
 ]
 
