@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from builder.errors import HallmarkError
+from certification.catalogue import load_yaml
 
 __all__ = ["FACTS", "EndOfSupport", "Facts"]
 
@@ -269,13 +269,7 @@ class Facts:
 
     @cached_property
     def _files(self) -> Mapping[str, Any]:
-        files: dict[str, Any] = {}
-        for path in sorted(self._directory.glob("*.yaml")):
-            try:
-                files[path.stem] = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, yaml.YAMLError) as error:
-                raise HallmarkError(f"the facts cannot be read: {error}", where=path) from None
-        return files
+        return {path.stem: load_yaml(path)[0] for path in sorted(self._directory.glob("*.yaml"))}
 
 
 def _path_pattern(shell: str) -> re.Pattern[str]:

@@ -62,6 +62,7 @@ def bound_tests(view: str) -> dict[str, Callable[..., None]]:
 
 
 TESTS = bound_tests("disk")
+FACTS = Facts(os_id="hallmark-sample", version="9")
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +100,7 @@ def judge(identifier: str, tree: Path, database: Path, **options: Any) -> Checks
     check = Checks()
     given: dict[str, Any] = {
         "guest": directory_guest(tree, **{"filler": 1000, **options}, database=database),
-        "facts": Facts(os_id="hallmark-sample", version="9"),
+        "facts": FACTS,
         "check": check,
         "today": date(2026, 11, 22),
     }

@@ -28,10 +28,8 @@ Answers = Mapping[str, "str | tuple[int, str]"]
 LOG = "\n".join(f"line {n}" for n in range(60))
 KERNEL_LOG = LOG + "\nprintk: console [ttyS0] enabled"
 SSHD = "port 22\nmaxauthtries 4\nlogingracetime 60\nhostbasedauthentication no\nignorerhosts yes\npermituserenvironment no\nx11forwarding no\n"
-SYSCTL = "\n".join(
-    f"{row['key']} = {row['values'][0]}"
-    for row in Facts(os_id="rhel", version="9").rows("settings", "sysctl")
-)
+FACTS = Facts(os_id="rhel", version="9")
+SYSCTL = "\n".join(f"{row['key']} = {row['values'][0]}" for row in FACTS.rows("settings", "sysctl"))
 RUNTIMES = "Microsoft.NETCore.App 10.0.6 [/usr/lib64/dotnet/shared/Microsoft.NETCore.App]"
 DOTNET: Answers = {r"list-runtimes": RUNTIMES}
 CULTURES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["cultures"].items())
@@ -141,7 +139,7 @@ def _judge(identifier: str, answers: Answers, tmp_path: Path) -> Checks:
     check = Checks()
     given = {
         "guest": Guest(Scripted(answers), booted=True),
-        "facts": Facts(os_id="rhel", version="9"),
+        "facts": FACTS,
         "hallmark": SimpleNamespace(image=image),
         "today": date(2026, 11, 22),
         "check": check,
