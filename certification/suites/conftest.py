@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import date
 from typing import Any
 
@@ -42,3 +44,12 @@ _SUITES = suites_digest(SUITES)
 def suites_at_start() -> str:
     """The digest of what decides, from before the first test."""
     return _SUITES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def look_began(hallmark: Any) -> float:
+    """When the first test asked a booted guest, by its own clock in seconds since 1970; never where it can't say."""
+    if hallmark.view != "booted":
+        return math.inf
+    answer = hallmark.opened.host.run("date +%s.%N").stdout.strip()
+    return float(answer) if re.fullmatch(r"\d+\.\d+", answer) else math.inf

@@ -78,7 +78,7 @@ BAD: list[tuple[str, Answers]] = [
     ("security.ssh-hardening", {"sshd -T": SSHD.replace("logingracetime 60", "logingracetime 120")}),
     ("security.sysctl-hardening", {"sysctl": SYSCTL.replace("kernel.randomize_va_space = 2", "kernel.randomize_va_space = 0")}),
     ("security.sysctl-hardening", {"sysctl": ""}),
-    ("security.no-avc-denials", {"avc": "type=AVC msg=audit(1.2:3): avc:  denied  { read } for comm=x"}),
+    ("security.no-avc-denials", {"avc": "type=AVC msg=audit(900.2:3): avc:  denied  { read } for comm=x"}),
     ("security.no-avc-denials", {"getenforce": "Permissive"}),
     ("security.no-avc-denials", {"-n 200": ""}),
     ("security.ipv6-firewall", {"hmprobe": "inside open\nv4 22 open\nv4 18080 closed\nv6 22 open\nv6 18080 open"}),
@@ -86,7 +86,7 @@ BAD: list[tuple[str, Answers]] = [
     ("hygiene.first-boot-unique", {"cat /etc/machine-id": "uninitialized"}),
     ("hygiene.first-boot-unique", {"host_.*pub": (1, "")}),
     ("hygiene.first-boot-unique", {"stat -c": "10 /etc/machine-id\n1002 /etc/ssh/ssh_host_ed25519_key\n1003 /var/lib/NetworkManager/secret_key"}),
-    ("support.journal-triage", {"-p err": "[    5.123456] host kernel: something broke"}),
+    ("support.journal-triage", {"-p err": "900.123456 host kernel: something broke"}),
     ("support.journal-triage", {"-n 200": ""}),
     ("support.dnf-works", {"probe.rpm": "install: 1\nremove: 1\ngone\n"}),
     ("support.dnf-works", {"probe.rpm": "install: 0\na packaged file\nremove: 0\n/usr/share/hallmark-certification-probe\n"}),
@@ -141,6 +141,7 @@ def _judge(identifier: str, answers: Answers, tmp_path: Path) -> Checks:
         "guest": Guest(Scripted(answers), booted=True),
         "facts": FACTS,
         "hallmark": SimpleNamespace(image=image),
+        "look_began": 1000.0,
         "today": date(2026, 11, 22),
         "check": check,
     }
@@ -158,6 +159,17 @@ def test_good_answers_pass(identifier: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("identifier", "wrong"), BAD, ids=[f"{name}-{n}" for n, (name, _) in enumerate(BAD)])
 def test_one_wrong_answer_turns_it_red(identifier: str, wrong: Answers, tmp_path: Path) -> None:
     assert _judge(identifier, {**GOOD.get(identifier, {}), **wrong}, tmp_path).failed
+
+
+def test_what_the_look_itself_caused_is_not_the_images_doing(tmp_path: Path) -> None:
+    later = {
+        "avc": "1001.5 host audit[7]: AVC avc:  denied  { read }\ntype=AVC msg=audit(1001.2:3): avc:  denied"
+    }
+    assert not _judge(
+        "security.no-avc-denials", {**GOOD["security.no-avc-denials"], **later}, tmp_path
+    ).failed
+    error = {"-p err": "1000.5 host probe: failed"}
+    assert not _judge("support.journal-triage", {**GOOD["support.journal-triage"], **error}, tmp_path).failed
 
 
 def test_a_disk_of_the_images_size_tells_nothing_about_growing(tmp_path: Path) -> None:
