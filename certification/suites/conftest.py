@@ -48,7 +48,7 @@ def suites_at_start() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def look_began(hallmark: Any) -> float:
-    """When the first test asked a booted guest, in seconds since 1970 by its own clock, or infinity."""
+    """When the first test asked a booted guest, by its clock in seconds since 1970; never where none says."""
     if hallmark.view != "booted":
         return math.inf
     answer = hallmark.opened.host.run("date +%s.%N").stdout.strip()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from certification.checks import not_applicable, requirement
 from certification.views import fsck
+from certification.views.base import identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,15 @@ def _filesystems(image: ImageBytes, check: Checks) -> list[fsck.Volume]:
     return found
 
 
+def _checked(image: ImageBytes, volume: fsck.Volume, work: Path) -> str:
+    return "\n".join(fsck.problems(image, volume, work=work))
+
+
+def _leftovers(image: ImageBytes, volume: fsck.Volume) -> str:
+    free = fsck.free_ranges(image, volume)
+    return " ".join(map(str, (sum(length for _, length in free), *fsck.not_zero(image, free))))
+
+
 @requirement("azure.filesystems-clean")
 def test_no_repair(image: ImageBytes, tmp_path_factory: Any, check: Checks) -> None:
     found = _filesystems(image, check)
@@ -45,38 +55,24 @@ def test_no_repair(image: ImageBytes, tmp_path_factory: Any, check: Checks) -> N
         check.true(
             f"{volume.name} was closed", observed=volume.filesystem.clean, otherwise="not unmounted cleanly"
         )
-        check.empty(f"problems of {volume.name}", observed=_problems(image, volume, work))
+        said = image.answer(f"checker of {volume.name}", partial(_checked, image, volume, work))
+        problems = said.splitlines()
+        check.empty(f"problems of {volume.name}", observed=problems)
     volumes = [volume.name for volume in found if volume.filesystem.type == "LVM2_member"]
     if len(volumes) == len(found):
         not_applicable("every filesystem is on a logical volume, which only a guest's own tools can check")
-
-
-def _problems(image: ImageBytes, volume: fsck.Volume, work: Path) -> list[str]:
-    def look() -> str:
-        return "\n".join(fsck.problems(image, volume, work=work))
-
-    return image.answer(f"check of {volume.name}", look).splitlines()
-
-
-def _free_space(image: ImageBytes, volume: fsck.Volume) -> tuple[int, list[str]]:
-    """Bytes of free space, and where it holds something."""
-
-    def look() -> str:
-        free = fsck.free_ranges(image, volume) or []
-        return json.dumps([sum(length for _, length in free), [str(o) for o in fsck.not_zero(image, free)]])
-
-    free, dirty = json.loads(image.answer(f"free space of {volume.name}", look))
-    return int(free), list(dirty)
 
 
 @requirement("hygiene.sparse-zero")
 def test_free_space(image: ImageBytes, check: Checks) -> None:
     looked = 0
     for volume in _filesystems(image, check):
-        if not volume.filesystem.type.startswith("ext4"):
+        if volume.filesystem.type != "ext4":
             continue
-        free, dirty = _free_space(image, volume)
-        looked += free
+        # The bytes of the free space, and the places in it that aren't zero.
+        answer = image.answer(f"free space of {volume.name}", partial(_leftovers, image, volume))
+        size, *dirty = answer.split()
+        looked += int(size)
         check.empty(f"free places of {volume.name} that hold something (byte offsets)", observed=dirty)
     if not looked:
         not_applicable("no partition has ext4: which blocks of XFS are free only its own tools can tell")
@@ -111,9 +107,19 @@ def test_whole_paths(image: ImageBytes, check: Checks) -> None:
 
 @requirement("support.image-not-mutated")
 def test_same_bytes(hallmark: Any, check: Checks) -> None:
-    if not hallmark.before:
-        not_applicable("a machine that runs already is no image")
-    check.equal("identity of the bytes", expected=hallmark.before, observed=hallmark.identity())
+    if hallmark.view != "booted":
+        # The first sector, so that nothing is said about bytes that nobody could read.
+        check.equal(
+            "bytes of the first sector", expected=512, observed=len(hallmark.opened.image.read(0, 512))
+        )
+    if hallmark.recording is not None:
+        # Of a recording only its own look can tell.
+        after = hallmark.recording.run.after if hallmark.recording.run else "unknown"
+        check.equal("identity of the bytes", expected=hallmark.before, observed=after)
+    elif hallmark.image is None:
+        not_applicable("the look is at a machine; nobody has the image that it was made from")
+    else:
+        check.equal("identity of the bytes", expected=hallmark.before, observed=identity(hallmark.image))
 
 
 @requirement("azure.partition-scheme-plain")

@@ -29,17 +29,19 @@ def _versions(guest: Guest) -> list[str]:
     return found
 
 
-def _script(version: str, *words: str, cultures: bool) -> str:
-    """Put the program into the guest, run it in an ordinary user's login shell, and remove it."""
+def _compile() -> bytes:
     with tempfile.TemporaryDirectory(prefix="hallmark-testkit-") as work:
-        kit = testkit.build(Path(work), source=testkit.FEATURES)
-        files = {
-            "Features.dll": kit.assembly.read_bytes(),
-            "Features.runtimeconfig.json": testkit.runtime_config(
-                version=version, cultures=cultures
-            ).encode(),
-            "server.pfx": testkit.key_file(),
-        }
+        return testkit.build(Path(work), source=testkit.FEATURES).assembly.read_bytes()
+
+
+def _script(guest: Guest, version: str, *words: str, cultures: bool) -> str:
+    """Put the program into the guest, run it in an ordinary user's login shell, and remove it."""
+    files = {
+        "Features.dll": guest.access.made("features", _compile),
+        "Features.runtimeconfig.json": testkit.runtime_config(version=version, cultures=cultures).encode(),
+    }
+    if "crypto" in words:
+        files["server.pfx"] = guest.access.made("key file", testkit.key_file)
     puts = "; ".join(
         f'echo {base64.b64encode(data).decode()} | base64 -d >"$d/{name}"' for name, data in files.items()
     )
@@ -59,13 +61,17 @@ def _run(guest: Guest, check: Checks, expected: dict[str, str], *words: str, cul
         "runtimes to try", observed=bool(versions), expected=", ".join(versions) or "one", otherwise="none"
     )
     for version in versions:
-        script = _script(version, *words, cultures=cultures)
+        script = _script(guest, version, *words, cultures=cultures)
         output = guest.host.run(f"sh -c {shlex.quote(script)}")
         got = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
         said = f"{output.rc} {output.stderr.strip()[:400]}"
         check.record(f"status on {version}", expected="0", observed=said, ok=output.rc == 0)
         for key, value in expected.items():
             check.equal(f"{key} on {version}", expected=value, observed=got.get(key, "not printed"))
+
+
+def _nonce(guest: Guest) -> str:
+    return guest.access.made("nonce", lambda: f"certification-{secrets.token_hex(8)}".encode()).decode()
 
 
 @requirement("dotnet.globalization")
@@ -80,7 +86,7 @@ def test_zones(guest: Guest, check: Checks) -> None:
 
 @requirement("dotnet.openssl")
 def test_cryptography(guest: Guest, check: Checks) -> None:
-    word = f"certification-{secrets.token_hex(8)}"
+    word = _nonce(guest)
     _run(guest, check, testkit.secrets_expected(word), "crypto", word)
 
 
@@ -91,10 +97,10 @@ def test_no_denial(guest: Guest, check: Checks) -> None:
     check.true(
         "runtimes to try", observed=bool(versions), expected=", ".join(versions) or "one", otherwise="none"
     )
-    marker = f"certification-{secrets.token_hex(8)}"
+    marker = _nonce(guest)
     guest.command("logger -t certification %s", marker)
     for version in versions[-1:]:
-        script = _script(version, "zones", cultures=False)
+        script = _script(guest, version, "zones", cultures=False)
         run = f"systemd-run --quiet --pipe --wait --collect sh -c {shlex.quote(script)}"
         output = guest.host.run(run)
         check.contains(

@@ -62,11 +62,15 @@ def test_denials(guest: Guest, facts: Facts, today: date, look_began: float, che
     check.empty("denials", observed=unknown)
 
 
+def _package() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="hallmark-testkit-") as work:
+        return testkit.package(Path(work)).read_bytes()
+
+
 @requirement("support.dnf-works")
 def test_install_and_remove(guest: Guest, check: Checks) -> None:
     manager = "dnf" if guest.host.run("command -v dnf").rc == 0 else "yum"
-    with tempfile.TemporaryDirectory(prefix="hallmark-testkit-") as work:
-        package = base64.b64encode(testkit.package(Path(work)).read_bytes()).decode()
+    package = base64.b64encode(guest.access.made("package", _package)).decode()
     options = "-q -y --disablerepo='*' --setopt=localpkg_gpgcheck=0"
     script = (
         "d=$(mktemp -d /var/tmp/certification.XXXXXX) || exit 1; trap 'rm -rf \"$d\"' EXIT; "

@@ -73,10 +73,8 @@ def problems(image: ImageBytes, volume: Volume, *, work: Path) -> list[str]:
         copy.unlink(missing_ok=True)
 
 
-def free_ranges(image: ImageBytes, volume: Volume) -> list[tuple[int, int]] | None:
-    """(offset, length) of the free blocks of an ext4 filesystem; None for other types."""
-    if volume.filesystem.type != "ext4":
-        return None
+def free_ranges(image: ImageBytes, volume: Volume) -> list[tuple[int, int]]:
+    """(offset, length) of the free blocks of an ext4 filesystem."""
     listing = run(["dumpe2fs", f"{image.path}?offset={volume.offset}"], timeout=120, hint=_HINT).stdout
     size = int(re.search(r"^Block size:\s+(\d+)", listing, re.M)[1])  # type: ignore[index]  # always printed
     found: list[tuple[int, int]] = []

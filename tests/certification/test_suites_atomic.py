@@ -147,7 +147,7 @@ def _host(root: Path, changes: dict[str, str | bytes | None]) -> Path:
 
 
 def _judge(identifier: str, root: Path, packages: Path) -> Checks:
-    return judge(identifier, root, packages, filler=1000)
+    return judge(identifier, root, packages)
 
 
 @pytest.mark.parametrize(

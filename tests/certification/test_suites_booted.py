@@ -117,7 +117,9 @@ class Scripted:
             "/usr/sbin/waagent": b"#!/usr/bin/python3 -u\n",
             "/etc/machine-id": self._text("cat /etc/machine-id"),
         }
-        self.backend = SimpleNamespace(read_bytes=files.get, glob=lambda pattern: [])
+        self.backend = SimpleNamespace(
+            read_bytes=files.get, glob=lambda pattern: [], made=lambda name, make: make()
+        )
 
     def _text(self, key: str) -> bytes:
         answer = self._answers.get(key, "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import MIB, make_disk
+from small_disk import MIB, make_disk
 
 from certification.checks import Checks
 from certification.suites import test_disk_state as suite
@@ -135,7 +135,8 @@ def test_half_a_boot_path_is_seen(disk: Path, tmp_path_factory: pytest.TempPathF
 
 
 def test_a_changed_image_is_seen(disk: Path) -> None:
-    session = SimpleNamespace(before=identity(disk), identity=lambda: identity(disk))
+    opened = SimpleNamespace(image=ImageBytes(disk))
+    session = SimpleNamespace(before=identity(disk), image=disk, recording=None, view="format", opened=opened)
     check = Checks()
     suite.test_same_bytes(session, check)
     assert not check.failed
