@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli import parser
+from builder.grammar import parser
 from builder.workspace import PROJECT
 
 DOCUMENTS = [

@@ -127,7 +127,7 @@ FILES: dict[str, str] = {
     "/usr/bin/python3": "->python3.11",
     "/usr/bin/python3.11 755": "an interpreter",
     "/usr/lib/python3.11/site-packages/azurelinuxagent/__init__.py": "",
-    "/usr/lib/udev/rules.d/66-azure-storage.rules": 'SYMLINK+="disk/azure/root"\n',
+    "/usr/lib/udev/rules.d/80-azure-disk.rules": 'SYMLINK+="disk/azure/root"\n',
     "/usr/lib/udev/rules.d/40-memory.rules": 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"\n',
     "/etc/modprobe.d/blacklist-floppy.conf": "blacklist floppy\n",
     "/etc/crypto-policies/config": "DEFAULT\n",

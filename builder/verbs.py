@@ -1,0 +1,290 @@
+"""What each verb of the command line does: read the options, call one function, print its result.
+
+Imports are made where they are needed, so that a verb starts without the libraries of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from builder import log
+from builder.errors import EXIT_FAILURE, HallmarkError
+from builder.stages import StageReport
+from builder.workspace import Workspace
+
+__all__ = [
+    "boot",
+    "build",
+    "catalog",
+    "certify",
+    "diff",
+    "doctor",
+    "explain",
+    "gallery",
+    "gc",
+    "lint",
+    "lock",
+    "matrix",
+    "plan",
+    "publish",
+    "release",
+    "requirement",
+    "rollback",
+    "sample_distribution",
+    "schema",
+    "state",
+    "verify",
+]
+
+
+def doctor(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import doctor
+
+    return doctor.report(doctor.examine(workspace=workspace))
+
+
+def sample_distribution(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import sampledistro
+
+    sample = sampledistro.ensure(cache=workspace.cache)
+    print(sample.path)
+    return 0
+
+
+def lint(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.lint_command(options.recipes)
+
+
+def plan(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.plan_command(options.recipes, options.repositories)
+
+
+def explain(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.explain_command(options.recipe, options.path, options.repositories)
+
+
+def matrix(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.matrix_command(options.recipes)
+
+
+def schema(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import cli
+
+    return cli.schema_command()
+
+
+def lock(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.lock.command import lock_command
+
+    return lock_command(
+        workspace,
+        options.recipe,
+        update=options.update,
+        check=options.check,
+        mirrors=options.repositories,
+    )
+
+
+def diff(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import diff
+
+    return diff.diff_command(options.before, options.after, json=options.json, whole=options.verbose)
+
+
+def build(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import Pipeline
+
+    pipeline = Pipeline(
+        workspace,
+        options.recipe,
+        wanted_version=options.version,
+        mirrors=options.repositories,
+        bootstrap=options.bootstrap,
+    )
+    try:
+        artefacts = pipeline.build()
+    finally:
+        _table(pipeline.reports)
+    log.info(f"image: {artefacts.image}")
+    return 0
+
+
+def boot(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import existing
+    from builder.vm import interactive
+    from builder.vm.acceleration import probe
+
+    image = Path(options.image)
+    if not image.is_file():
+        image = existing(workspace, options.image)[0].image
+    return interactive(
+        image,
+        firmware=options.firmware,
+        work=workspace.work,
+        logs=workspace.work,
+        acceleration=probe(cache=workspace.cache),
+    )
+
+
+def certify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.certify import certify
+    from builder.pipeline import existing
+    from builder.recipe import find
+
+    if options.replay or options.hosts:
+        from builder import examine
+
+        return examine.command(options, workspace)
+    if options.policy or options.waivers or options.out or options.key:
+        raise HallmarkError(
+            "--policy, --waivers, --out and --key go with --replay and --hosts",
+            why="an image is judged by what its recipe says; nothing on the command line can lower that",
+        )
+    if not options.recipe:
+        raise HallmarkError(
+            "no recipe is named", hint="hallmark certify RECIPE, --replay FILE or --hosts URL"
+        )
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    with workspace.lock(plan.recipe):
+        reports = certify(workspace, artefacts, plan, images=find(options.recipe).parent)
+    _table(reports)
+    log.info(f"report: {artefacts.report_html}")
+    log.info(f"certificate: {artefacts.certificate}")
+    return 0
+
+
+def requirement(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder import examine
+    from builder.pipeline import existing
+
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    good = examine.requirement(workspace, artefacts, plan, options.requirement, every_view=options.every_view)
+    return 0 if good else EXIT_FAILURE
+
+
+def publish(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.pipeline import existing
+    from builder.release import publish_stage
+
+    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    with workspace.lock(plan.recipe):
+        _table(
+            [
+                publish_stage(
+                    workspace, artefacts, plan, destination=options.destination, readback=options.read_back
+                )
+            ]
+        )
+    return 0
+
+
+def state(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import name_of
+    from builder.release import change_state
+
+    change_state(
+        workspace,
+        name_of(options.recipe),
+        options.state,
+        version=options.version,
+        why=options.why,
+        who=options.who,
+    )
+    return 0
+
+
+def gallery(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.recipe import name_of
+    from builder.release import offer
+
+    offer(
+        workspace,
+        name_of(options.recipe),
+        version=options.version,
+        gallery=options.gallery,
+        regions=options.region,
+        publisher=options.publisher,
+        end_of_life=options.end_of_life,
+        storage_account=options.storage_account,
+        managed_image=options.managed_image,
+    )
+    return 0
+
+
+def gc(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import clear
+
+    found = clear(workspace, destination=options.destination, gallery=options.gallery, apply=options.apply)
+    table = Table("what", "where", "why", "MiB", box=None, padding=(0, 2))
+    for item in found:
+        log.event("litter", what=item.what, where=item.where, why=item.why, size=item.size)
+        table.add_row(item.what, item.where, item.why, f"{item.size / (1 << 20):,.0f}")
+    if found:
+        log.console.print(table)
+    word = "deleted" if options.apply else "may be deleted: run it again with --apply"
+    log.info(f"{len(found)} {word}" if found else "nothing is to be cleared away")
+    return 0
+
+
+def rollback(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import rollback
+
+    rollback(workspace, options.channel, to=options.to, why=options.why, who=options.who)
+    return 0
+
+
+def catalog(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import catalog_stage
+
+    _, page = catalog_stage(workspace)
+    log.info(f"catalog: {page}")
+    return 0
+
+
+def verify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import verify
+
+    return verify(options.image, options.certificate, options.key)
+
+
+def release(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.release import release
+
+    reports: list[StageReport] = []
+    try:
+        release(
+            workspace,
+            options.recipe,
+            version=options.version,
+            destination=options.destination,
+            mirrors=options.repositories,
+            reports=reports,
+        )
+    finally:
+        _table(reports)
+    return 0
+
+
+def _table(reports: Sequence[StageReport]) -> None:
+    """Print the stages of this run with their times."""
+    if not reports:
+        return
+    log.event("stages", stages=[{"name": r.name, "state": r.state, "seconds": r.seconds} for r in reports])
+    table = Table("stage", "state", "seconds", box=None, padding=(0, 2))
+    table.columns[2].justify = "right"
+    for report in reports:
+        style = "green" if report.state == "done" else "dim"
+        table.add_row(report.name, f"[{style}]{report.state}[/{style}]", f"{report.seconds:.1f}")
+    log.console.print(table)
