@@ -238,36 +238,16 @@ def test_essential_options(guest: Guest, facts: Facts, check: Checks) -> None:
 
 @requirement("azure.vm-utils")
 def test_disk_names(guest: Guest, facts: Facts, check: Checks) -> None:
-    for row in facts.rows("settings", "disk_rules"):
-        paths = [f"{place}/{row['file']}" for place in ("/etc/udev/rules.d", "/usr/lib/udev/rules.d")]
-        found = [path for path in paths if "disk/" in guest.content(path)]
-        check.true(
-            str(row["file"]),
-            observed=bool(found),
-            expected="makes links below /dev/disk",
-            otherwise="missing",
-        )
-        check.empty(
-            "masked", observed=[path for path in paths[:1] if (e := guest.inventory.get(path)) and not e.size]
-        )
-
-
-@requirement("azure.root-grows", views=("disk",))
-def test_room_to_grow(guest: Guest, check: Checks) -> None:
-    roots = [mount for mount in guest.fstab if mount.target == "/"]
-    found = guest.filesystem(roots[0].source) if roots else None
-    if (
-        check.true("root filesystem", observed=found is not None, otherwise="not on this disk")
-        and found is not None
-    ):
-        last = guest.last_filesystem
-        check.equal(
-            "filesystem on the last partition", expected=found.uuid, observed=last.uuid if last else "none"
-        )
-    check.true("growpart", observed=bool(guest.glob("/usr/bin/growpart") + guest.glob("/usr/sbin/growpart")))
-    modules = guest.cloud_config.get("cloud_init_modules") or []
-    names = [item if isinstance(item, str) else item[0] for item in modules]
-    check.contains_all("cloud-init's modules", expected=["growpart", "resizefs"], observed=names)
+    wanted = facts.listed("settings", "disk_rules")
+    # A file in /etc takes the place of the packaged one; an empty one turns it off.
+    rules = dict(guest.configuration(("/etc/udev/rules.d", "/usr/lib/udev/rules.d"), "*azure*.rules"))
+    found = [path for path, content in rules.items() if path.endswith(tuple(wanted)) and "disk/" in content]
+    check.true(
+        "rules that make links below /dev/disk",
+        observed=bool(found),
+        expected=" or ".join(wanted),
+        otherwise=", ".join(rules) or "none",
+    )
 
 
 def _size(image: Path | None) -> bytes:
