@@ -83,8 +83,14 @@ def tests(session: nox.Session) -> None:
     if not session.posargs:
         unit(session)
     # One after the other: two emulated guests at a time take longer than one after the other.
-    words = session.posargs or ["-m", "system"]
+    words = session.posargs or ["-m", "system and not slow"]
     session.run("pytest", "--durations=15", *words, external=True)
+
+
+@nox.session
+def updates(session: nox.Session) -> None:
+    """Install the kernel again in a running guest, make its initramfs there, and restart it."""
+    session.run("pytest", "-m", "slow", "--durations=5", *session.posargs, external=True)
 
 
 @nox.session
