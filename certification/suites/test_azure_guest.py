@@ -250,6 +250,24 @@ def test_disk_names(guest: Guest, facts: Facts, check: Checks) -> None:
     )
 
 
+@requirement("azure.root-grows", views=("disk",))
+def test_room_to_grow(guest: Guest, check: Checks) -> None:
+    roots = [mount for mount in guest.fstab if mount.target == "/"]
+    found = guest.filesystem(roots[0].source) if roots else None
+    if (
+        check.true("root filesystem", observed=found is not None, otherwise="not on this disk")
+        and found is not None
+    ):
+        last = guest.last_filesystem
+        check.equal(
+            "filesystem on the last partition", expected=found.uuid, observed=last.uuid if last else "none"
+        )
+    check.true("growpart", observed=bool(guest.glob("/usr/bin/growpart") + guest.glob("/usr/sbin/growpart")))
+    modules = guest.cloud_config.get("cloud_init_modules") or []
+    names = [item if isinstance(item, str) else item[0] for item in modules]
+    check.contains_all("cloud-init's modules", expected=["growpart", "resizefs"], observed=names)
+
+
 def _size(image: Path | None) -> bytes:
     """The image's size in bytes; 0 where nobody has it: whoever made the machine chose its disk."""
     return b"0" if image is None else str(image.stat().st_size).encode()
