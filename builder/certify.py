@@ -108,6 +108,8 @@ def _observe_all(
 
     claim = claim_of(plan)
 
+    first = next((look.firmware for look in looks if look.firmware), None)
+
     def one(look: _Look) -> StageReport:
         return run_stage(
             artefacts,
@@ -120,7 +122,9 @@ def _observe_all(
                 "claim": claim,
             },
             outputs=tuple(_results(artefacts, look)),
-            make=lambda: _observe(workspace, artefacts, look, acceleration, claim),
+            make=lambda: _observe(
+                workspace, artefacts, look, acceleration, claim, again=look.firmware not in (None, first)
+            ),
         )
 
     # An emulated guest keeps two cores busy: two at a time take longer than one after the other.
@@ -138,7 +142,13 @@ def _results(artefacts: Artefacts, look: _Look) -> tuple[Path, Path]:
 
 
 def _observe(
-    workspace: Workspace, artefacts: Artefacts, look: _Look, acceleration: Acceleration, claim: str
+    workspace: Workspace,
+    artefacts: Artefacts,
+    look: _Look,
+    acceleration: Acceleration,
+    claim: str,
+    *,
+    again: bool,
 ) -> None:
     work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
     shutil.rmtree(work, ignore_errors=True)
@@ -171,6 +181,7 @@ def _observe(
                 out=out,
                 logs=artefacts.log,
                 claim=claim,
+                again=again,
             )
         target = artefacts.root / "observations" / look.name
         target.parent.mkdir(exist_ok=True)
@@ -188,6 +199,7 @@ def observe_booted(
     out: Path,
     logs: Path,
     claim: str | None = None,
+    again: bool = False,
     only: tuple[str, ...] = (),
 ) -> None:
     """Boot an image and look at it. A guest that doesn't boot, or breaks, is a result: errors, recorded.
@@ -207,6 +219,7 @@ def observe_booted(
                 logs=logs,
                 ssh_config=machine.ssh_config,
                 claim=claim,
+                again=again,
                 variant=firmware,
                 only=only,
             )

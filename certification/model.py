@@ -136,7 +136,8 @@ class Requirement(Model):
     """One thing that a certified image must satisfy.
 
     ``views`` are the ways to look that can prove it. ``not_provable_here`` says what would prove it when none
-    can (a real Azure or Hyper-V host); such an entry is listed in every report and decided in none.
+    can (a real Azure or Hyper-V host); such an entry is listed in every report and decided in none. ``once``:
+    the firmware makes no difference, so that the first booted look decides for those that follow.
     """
 
     id: Identifier
@@ -146,6 +147,7 @@ class Requirement(Model):
     applies_to: AppliesTo = AppliesTo()
     views: tuple[View, ...] = ()
     not_provable_here: str | None = None
+    once: bool = False
     rationale: Text
     remedy: Text
     source: tuple[Text, ...] = Field(min_length=1)
@@ -223,7 +225,8 @@ class RunRecord(Model):
     problem makes the run an error. ``before`` and ``after`` identify the image's bytes at both ends; both are
     empty for a running machine of which nobody has the image. ``console`` are the last lines of the guest's
     serial console where something went wrong. ``recorded`` is when the look was taken that this one repeats
-    from its recording. ``claim`` is what the image was called, where it was called anything.
+    from its recording. ``claim`` is what the image was called, where it was called anything. ``again``:
+    another firmware was looked at before, so that what is decided once is left out.
     """
 
     format: int = RUN_FORMAT
@@ -240,6 +243,7 @@ class RunRecord(Model):
     console: tuple[str, ...] = ()
     recorded: str | None = None
     claim: str | None = None
+    again: bool = False
 
 
 class Waiver(Model):

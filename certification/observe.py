@@ -39,6 +39,7 @@ def observe(
     ssh_config: Path | None = None,
     variant: str | None = None,
     claim: str | None = None,
+    again: bool = False,
     force_tcg: bool = False,
     deadline: float | None = None,
     suites: Path = SUITES,
@@ -57,6 +58,7 @@ def observe(
     :param variant: the firmware of a booted view: ``bios``, ``uefi`` or ``uefi-secure``.
     :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
         the facts about that are what the image must meet. Default: whatever the guest says that it is.
+    :param again: another firmware was looked at before; leave out what is decided once.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
     :param test_seconds: the deadline of each single test.
@@ -82,6 +84,8 @@ def observe(
         argv += ["--hallmark-variant", variant]
     if claim is not None:
         argv += ["--hallmark-claim", claim]
+    if again:
+        argv += ["--hallmark-again"]
     if force_tcg:
         argv += ["--hallmark-force-tcg"]
     if only:

@@ -38,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hallmark-out", help="directory for observations.jsonl, evidence.jsonl and run.json")
     group.addoption("--hallmark-ssh-config", help="booted view: ssh_config with a host named `subject`")
     group.addoption("--hallmark-variant", help="booted view: the firmware, such as bios")
+    group.addoption(
+        "--hallmark-again", action="store_true", help="leave out what an earlier booted look decided"
+    )
     group.addoption("--hallmark-claim", help="what the image is called, ID:RELEASE; default: what it says")
     group.addoption("--hallmark-force-tcg", action="store_true", help="disk view: no hardware acceleration")
     group.addoption(
@@ -87,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if bound is None:
             continue
         entry, views = bound
-        if session.view not in views or (session.only is not None and entry.id not in session.only):
+        if session.view not in views or not session.decides(entry):
             continue
         served.add(entry.id)
         item.user_properties.append(("requirement", entry.id))

@@ -48,6 +48,7 @@ class Session:
         run = self.recording.run if self.recording else None
         # What a recording was measured by, it is measured by again.
         self.claim: str | None = option("hallmark_claim") or (run.claim if run else None)
+        self.again = bool(option("hallmark_again")) or (run.again if run else False)
         self.started = datetime.now(UTC)
         self.before = self.identity()
         self._began = time.monotonic()
@@ -112,8 +113,14 @@ class Session:
     def wanted(self) -> Iterator[Requirement]:
         """The requirements that this view can prove."""
         for item in self.catalogue:
-            if self.view in item.views and (self.only is None or item.id in self.only):
+            if self.view in item.views and self.decides(item):
                 yield item
+
+    def decides(self, entry: Requirement) -> bool:
+        """Whether this look is asked about a requirement, if it is one of its view."""
+        if self.again and entry.once:
+            return False
+        return self.only is None or entry.id in self.only
 
     def write(self, observation: Observation) -> None:
         """Append an observation."""
@@ -156,6 +163,7 @@ class Session:
             seconds=round(time.monotonic() - self._began, 2),
             recorded=self._recorded,
             claim=self.claim,
+            again=self.again,
         )
         self.evidence.seal(record.model_dump(mode="json"))
         self.evidence.close()

@@ -296,3 +296,27 @@ def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) 
     assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=90) == date(2026, 12, 24)
     assert expiry(looks.judge(waiver.format("2026-12-01")), issued=today, days=90) == date(2026, 12, 1)
     assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=10) == date(2026, 12, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "kind"),
+    [
+        ({"three": "pass", "four": "pass"}, True, "pass"),
+        ({"three": "fail", "four": "pass"}, True, "fail"),
+        ({"four": "pass"}, True, "error"),  # the first look has to decide
+        ({"three": "pass", "four": "pass"}, False, "error"),  # the second was not told to leave it out
+    ],
+)
+def test_what_no_firmware_changes_is_decided_once(
+    tmp_path: Path, toy_catalogue: Path, toy_policies: Path, first: dict[str, str], again: bool, kind: str
+) -> None:
+    file = toy_catalogue / "azure.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("id: azure.three,", "id: azure.three, once: true,"))
+    assert file.read_text() != text
+    looks = Looks(tmp_path / "looks", toy_catalogue, toy_policies)
+    looks.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass"})
+    looks.look("disk", {"one": "pass"})
+    looks.look("booted", first, variant="uefi")
+    looks.look("booted", {"four": "pass"}, variant="bios", again=again)
+    assert kinds(looks.judge())["three"] == kind

@@ -231,3 +231,21 @@ def test_testinfras_own_plugin_is_refused(tmp_path: Path, plain_image: Path) -> 
     argv += ["--hallmark-catalogue", str(catalogue), str(suites)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 4 and "must not be loaded" in done.stderr
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_decided_once_is_left_out_of_the_looks_that_follow(
+    tmp_path: Path, plain_image: Path, again: bool
+) -> None:
+    catalogue = write_catalogue(tmp_path / "catalogue", [entry("always"), entry("first", once=True)])
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    tests = (f"@requirement('azure.{n}')\ndef test_{n}(check): check.true('x', observed=True)\n"
+             for n in ("always", "first"))  # fmt: skip
+    (suites / "test_toy.py").write_text(HEAD + "".join(tests))
+    out = tmp_path / "out"
+    observe("format", plain_image, out=out, logs=tmp_path, suites=suites, catalogue=catalogue, again=again)
+    run = load_run(out)
+    assert run.record is not None and run.record.again is again and run.record.problems == ()
+    seen = {item.requirement: item.outcome for item in run.observations}
+    assert seen == {"azure.always": "pass", **({} if again else {"azure.first": "pass"})}
