@@ -50,7 +50,7 @@ class Session:
         self.claim: str | None = option("hallmark_claim") or (run.claim if run else None)
         self.again = bool(option("hallmark_again")) or (run.again if run else False)
         self.started = datetime.now(UTC)
-        self.before = self.identity()
+        self.before = (run.before if run else "") if self.recording else self.identity()
         self._began = time.monotonic()
         self._open: OpenView | None = None
         self.failure: HallmarkError | None = None
@@ -86,9 +86,9 @@ class Session:
         return (run.recorded or run.started) if run else None
 
     def identity(self) -> str:
-        """What identifies the bytes that are looked at; "" where nobody has them."""
+        """What identifies the bytes now (of a recording: when it ended); "" where nobody has them."""
         if self.recording is not None:
-            return self.recording.run.before if self.recording.run else ""
+            return self.recording.run.after if self.recording.run else ""
         return identity(self.image) if self.image is not None else ""
 
     def stop(self) -> None:

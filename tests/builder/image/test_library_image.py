@@ -46,15 +46,17 @@ def test_all_files_are_recorded(library_image: Artefacts, plan: Plan) -> None:
     assert digests == {item.name: item.sha256 for item in outputs.load(library_image.outputs)}
 
 
-def test_a_changed_output_is_refused(library_image: Artefacts, workspace: Workspace) -> None:
-    found, _ = existing(workspace, "sample-9-library")
+def test_a_changed_output_is_refused(
+    library_image: Artefacts, library_recipe: Path, workspace: Workspace
+) -> None:
+    found, _ = existing(workspace, str(library_recipe))
     assert found == library_image
     path = library_image.output("vhdx")
     status = path.stat()
     try:
         path.touch()
         with pytest.raises(HallmarkError, match="not as the build left it") as caught:
-            existing(workspace, "sample-9-library")
+            existing(workspace, str(library_recipe))
         assert caught.value.where == path
     finally:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
