@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder import log
 from builder.workspace import PROJECT, Artefacts, Workspace
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def _own_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("HALLMARK_KEY_DIR", str(tmp_path_factory.mktemp("keys")))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Iterator[None]:
+    """A verb that ran in this process with ``--json`` leaves nothing for the next test."""
+    yield
+    log.configure()
 
 
 @pytest.fixture(scope="session")
