@@ -250,6 +250,8 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
     waivers = images / plan.certification.waivers if plan.certification.waivers else None
     today = datetime.now(UTC)
 
+    pair = keys.ensure(key_directory())
+
     def make() -> None:
         judgement = judge.judge(
             observations,
@@ -280,7 +282,6 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
                 why="only a certified image can be published",
                 hint="open the report: it says what was expected, what was seen and the remedy",
             )
-        pair = keys.ensure(key_directory())
         envelope = certificate.issue(
             judgement,
             image=artefacts.image,
@@ -306,6 +307,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
             "waivers": digest_file(waivers) if waivers else "",
             "outputs": digest_file(artefacts.outputs) if artefacts.outputs.exists() else "",
             "code": code_digest("certification"),
+            "signer": digest_file(pair.public),
             "month": today.strftime("%Y-%m-%d"),
         },
         outputs=(

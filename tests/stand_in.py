@@ -22,7 +22,7 @@ from builder.vm.acceleration import probe
 from builder.workspace import PROJECT, Artefacts, Workspace
 from certification import judge, observe
 
-__all__ = ["IDENTITY", "MIRROR", "build", "refused", "refused_when_booted"]
+__all__ = ["IDENTITY", "LACKING", "MIRROR", "build", "refused", "refused_when_booted"]
 
 MIRROR = PROJECT / "images" / "sample-distribution" / "mirror.yaml"
 _IMAGES = PROJECT / "images"
@@ -40,6 +40,17 @@ IDENTITY = frozenset(
         "ccsp.rpm-provenance",
         "ccsp.rpm-signing-keys",
         "dotnet.packages-vendor",
+    }
+)
+#: What the sample's content lacks beside that: a .NET in support, crypto-policies, systemd's rule for added
+#: memory, and the key files that the vendor's release package brings.
+LACKING = frozenset(
+    {
+        "dotnet.channel-eol-warning",
+        "dotnet.patch-level",
+        "hyperv.memory-hotadd",
+        "security.crypto-policy",
+        "security.gpgcheck-key-files",
     }
 )
 

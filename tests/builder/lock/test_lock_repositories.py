@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ class Line:
         self.repository.add("libtool", "2.0")
         self.repository.add("app", "2.0")
         self.repository.add("tool", "2.0", requires=("libtool >= 2",))
+        time.sleep(1.1)  # dnf counts the age of its metadata in whole seconds
 
     @property
     def locked(self) -> set[str]:
