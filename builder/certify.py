@@ -308,7 +308,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
             "outputs": digest_file(artefacts.outputs) if artefacts.outputs.exists() else "",
             "code": code_digest("certification"),
             "signer": digest_file(pair.public),
-            "month": today.strftime("%Y-%m-%d"),
+            "day": today.strftime("%Y-%m-%d"),
         },
         outputs=(
             artefacts.certificate,

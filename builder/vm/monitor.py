@@ -61,8 +61,8 @@ class EventLog:
     def end_reason(self) -> str | None:
         """Why QEMU ended, in the words of its SHUTDOWN event (``guest-reset``, ``guest-shutdown``, …)."""
         data = b""
-        self._socket.settimeout(5)
         with suppress(OSError):
+            self._socket.settimeout(5)
             while chunk := self._socket.recv(65536):
                 data += chunk
         self.close()
