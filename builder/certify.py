@@ -1,7 +1,7 @@
 """The way from an image to its certificate: boot what must be booted, look at every view, judge, sign.
 
-The views are looked at side by side where guests are not emulated; each leaves its own observations, so that
-a run that was killed looks again only at what it had not finished.
+The views are looked at side by side as far as the host's processors and memory go; each leaves its own
+observations, so that a run that was killed looks again only at what it had not finished.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from builder.image import outputs
 from builder.provenance import describe
 from builder.recipe import Plan
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
-from builder.vm.acceleration import Acceleration, probe
+from builder.vm.acceleration import Acceleration, probe, side_by_side
 from builder.vm.firmware import Firmware
 from builder.vm.machine import Machine, boot
 from builder.vm.serial import SerialLog
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 _SLOWEST = 10
+_GUEST_MIB = 3072  # a guest of 2 GiB, its emulator, and this program's share
 _CODE = ("certification", "builder/image", "builder/vm")
 
 
@@ -109,6 +110,7 @@ def _observe_all(
     claim = claim_of(plan)
 
     first = next((look.firmware for look in looks if look.firmware), None)
+    sharing = side_by_side(acceleration, memory_mib=_GUEST_MIB)
 
     def one(look: _Look) -> StageReport:
         return run_stage(
@@ -123,12 +125,17 @@ def _observe_all(
             },
             outputs=tuple(_results(artefacts, look)),
             make=lambda: _observe(
-                workspace, artefacts, look, acceleration, claim, again=look.firmware not in (None, first)
+                workspace,
+                artefacts,
+                look,
+                acceleration,
+                claim,
+                cpus=sharing.cpus,
+                again=look.firmware not in (None, first),
             ),
         )
 
-    # An emulated guest keeps two cores busy: two at a time take longer than one after the other.
-    with ThreadPoolExecutor(max_workers=1 if acceleration.kind == "tcg" else 2) as pool:
+    with ThreadPoolExecutor(max_workers=sharing.guests) as pool:
         futures: list[Future[StageReport]] = []
         for look in looks:
             context = contextvars.copy_context()
@@ -148,6 +155,7 @@ def _observe(
     acceleration: Acceleration,
     claim: str,
     *,
+    cpus: int,
     again: bool,
 ) -> None:
     work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
@@ -171,6 +179,7 @@ def _observe(
                 work=work,
                 logs=artefacts.log,
                 acceleration=acceleration,
+                cpus=cpus,
                 # As customers do, and so that growing can be seen.
                 disk_mib=(artefacts.image.stat().st_size >> 20) + 4096,
             )

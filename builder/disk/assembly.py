@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from builder import log
+from builder import log, memory
 from builder.disk import appliance, bootcode, capacity, esp, gpt, lvm
 from builder.disk.contents import BOOT_IMG, CORE_IMG, Contents, scan
 from builder.disk.ext4 import Ext4, features_for
@@ -151,10 +151,7 @@ def _memory_for(needed: int) -> int:
     """The size of a tmpfs for ``needed`` bytes of files, or 0 when that would take over half of the free
     memory."""
     size = needed + needed // 4 + 64 * _MIB
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return size if size < int(line.split()[1]) * 1024 // 2 else 0
-    return 0
+    return size if size < memory.available() // 2 else 0
 
 
 def _check_boot_files(contents: Contents, plan: Plan, rootfs: Path) -> None:

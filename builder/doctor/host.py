@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from builder import log, run
+from builder import log, memory, run
 from builder.doctor.finding import Finding, last_words
 from builder.doctor.registries import registries
 from builder.errors import HallmarkError
@@ -299,13 +299,12 @@ def _space(workspace: Workspace) -> list[Finding]:
 
 
 def _memory() -> Finding:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024 / _GIB
-            detail = f"{available:.1f} GiB available, {_MEMORY_GIB:.1f} GiB estimated"
-            if available >= _MEMORY_GIB:
-                return Finding("memory", True, detail)
-            # Half is enough for one guest at a time; below it the guests do not start.
-            ok = None if available >= _MEMORY_GIB / 2 else False
-            return Finding("memory", ok, detail, "end other programs, or add memory")
-    return Finding("memory", None, "the kernel does not say how much is available")
+    available = memory.available() / _GIB
+    if not available:
+        return Finding("memory", None, "the kernel does not say how much is available")
+    detail = f"{available:.1f} GiB available, {_MEMORY_GIB:.1f} GiB estimated"
+    if available >= _MEMORY_GIB:
+        return Finding("memory", True, detail)
+    # Half is enough for one guest at a time; below it the guests do not start.
+    ok = None if available >= _MEMORY_GIB / 2 else False
+    return Finding("memory", ok, detail, "end other programs, or add memory")

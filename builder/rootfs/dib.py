@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import log
+from builder import log, memory
 from builder.errors import CommandFailed, HallmarkError
 from builder.lock import drift
 from builder.recipe.lock import Lock
@@ -201,7 +201,7 @@ def _result(inventory: Future[tuple[Path, Path, int]], destination: Path) -> Roo
 def _environment(
     *, scratch: Path, elements: Path, out: Path, home: Path, cache: Path, secrets: Path, epoch: int
 ) -> dict[str, str]:
-    in_memory = _memory_available() >= _TMPFS_MEMORY
+    in_memory = memory.available() >= _TMPFS_MEMORY
     log.debug(f"building in {'memory' if in_memory else scratch}")
     return {
         **proxies(),
@@ -225,14 +225,6 @@ def _environment(
 def _disk_image_create() -> str:
     beside = Path(sys.executable).parent / "disk-image-create"
     return str(beside) if beside.exists() else find_program("disk-image-create")
-
-
-def _memory_available() -> int:
-    """Bytes of memory that a new process can use (MemAvailable), 0 if unknown."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def check_host(plan: Plan) -> None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from builder import log, run
+from builder import log, memory, run
 from builder.errors import HallmarkError
 from builder.vm.serial import clean
 from builder.workspace import atomic_file
 
-__all__ = ["Acceleration", "Trial", "find_kernel", "probe", "try_linux"]
+__all__ = ["Acceleration", "Sharing", "Trial", "find_kernel", "probe", "side_by_side", "try_linux"]
 
 _DEVICE = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -45,6 +45,31 @@ class Acceleration:
     def force_tcg(self) -> bool:
         """Whether libguestfs must be told not to use KVM."""
         return self.kind == "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How many ``guests`` this host runs at once, and with how many processors (``cpus``) each."""
+
+    guests: int
+    cpus: int
+
+
+def side_by_side(acceleration: Acceleration, *, memory_mib: int, wanted: int = 2) -> Sharing:
+    """How guests that may run at the same time share this host best.
+
+    An emulated processor keeps a whole one of the host's busy, and two of one guest wait for each other:
+    on two processors, two emulated guests with one each take two thirds of the time that they take one after
+    the other with two each.
+
+    :param memory_mib: what one guest takes, with its emulator.
+    :param wanted: how many guests there are at most.
+    """
+    processors = len(os.sched_getaffinity(0))
+    guests = max(1, min(wanted, processors, (memory.available() >> 20) // memory_mib))
+    if acceleration.kind == "kvm":
+        return Sharing(guests, 2)
+    return Sharing(guests, max(1, min(2, processors // guests)))
 
 
 def probe(*, cache: Path, refresh: bool = False) -> Acceleration:

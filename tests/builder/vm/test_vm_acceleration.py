@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from builder import memory
 from builder.vm import acceleration
-from builder.vm.acceleration import Acceleration, Trial
+from builder.vm.acceleration import Acceleration, Sharing, Trial, side_by_side
 
 
 @pytest.fixture
@@ -107,3 +110,22 @@ def test_this_machine_gives_an_answer_in_time(tmp_path: Path) -> None:
     found = acceleration.probe(cache=tmp_path, refresh=True)
     assert isinstance(found, Acceleration) and found.reason
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("kind", "processors", "gib", "expected"),
+    [
+        ("tcg", 1, 8, Sharing(1, 1)),
+        ("tcg", 2, 8, Sharing(2, 1)),
+        ("tcg", 2, 5, Sharing(1, 2)),  # memory for one only
+        ("tcg", 8, 64, Sharing(2, 2)),
+        ("kvm", 2, 8, Sharing(2, 2)),  # processors of its own cost a guest nothing
+        ("kvm", 2, 1, Sharing(1, 2)),
+    ],
+)
+def test_guests_share_what_the_host_has(
+    monkeypatch: pytest.MonkeyPatch, kind: Literal["kvm", "tcg"], processors: int, gib: int, expected: Sharing
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(memory, "available", lambda: gib << 30)
+    assert side_by_side(Acceleration(kind, ""), memory_mib=3072) == expected
