@@ -45,7 +45,7 @@ def publish_stage(
 
     :raises HallmarkError: there is no valid certificate for these bytes, or the destination refuses.
     """
-    from builder.publish import publish
+    from builder.publish.publish import publish
 
     if not artefacts.certificate.exists():
         raise HallmarkError(

@@ -65,8 +65,8 @@ class Proxy(ThreadingHTTPServer):
             self.backend, self.fault = backend, fault
             self.requests = self.struck = 0
 
-    def strike(self, *, page: bool) -> Fault | None:
-        """Count a request; the fault if this is one that it hits. ``page``: whether it writes data."""
+    def strike(self, *, page: bool, read: bool) -> Fault | None:
+        """Count a request; the fault if this is one that it hits. It may write data, or read them."""
         with self._lock:
             number = self.requests
             self.requests += 1
@@ -74,6 +74,8 @@ class Proxy(ThreadingHTTPServer):
             if fault is None or number < fault.at or self.struck >= fault.times:
                 return None
             if fault.kind in ("flipped", "full", "cut", "rotten") and not page:
+                return None
+            if fault.kind == "torn" and not read:
                 return None
             self.struck += 1
             return fault
@@ -87,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         page = self.command == "PUT" and self.headers.get("x-ms-page-write") == "update"
-        fault = self.server.strike(page=page)
+        read = self.command == "GET" and "x-ms-range" in self.headers
+        fault = self.server.strike(page=page, read=read)
         kind = fault.kind if fault else ""
         if fault and kind in ("client", "server") and not fault.after:
             fault.when()
@@ -122,7 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not any(name.lower() == "content-length" for name, _ in headers):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if kind == "torn" else data)
+        if kind == "torn":
+            self.wfile.flush()
+            self._break()
         return None
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve

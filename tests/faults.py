@@ -51,6 +51,7 @@ KINDS = {
     "throttle": 2,
     "reset": 5,
     "cut": 3,
+    "torn": 3,
     "lost": 3,
     "full": 10_000,
     "expired": 10_000,

@@ -17,7 +17,7 @@ __all__ = ["GRANULARITY", "SECTOR", "copy_data", "data_segments", "extents"]
 SECTOR = 512
 #: Zero runs shorter than this stay inside an extent: another request costs more than 64 KiB of zeros.
 GRANULARITY = 64 << 10
-_READ = 4 << 20
+_READ = 1 << 20
 _ZEROS = bytes(_READ)
 
 

@@ -1,11 +1,14 @@
 """Reading exact ranges of a blob back.
 
 The SDK's own ``download_blob`` lists all page ranges again after every read of a page blob; with a few
-thousand ranges that costs more than the data (six times the processor time at 500). This is one GET a range.
+thousand ranges that costs more than the data (six times the processor time at 500). This is one GET a range,
+and what comes is handed on block by block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -17,12 +20,15 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPol
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.storage.blob import BlobClient, BlobSasPermissions, generate_blob_sas
 
+from builder.publish.piece import BLOCK
 from builder.run import register_secret
 
 __all__ = ["RangeReader", "Readable", "readable"]
 
 _SCOPE = "https://storage.azure.com/.default"
 _LIFETIME = timedelta(hours=12)
+#: How often an answer may break off before it is given up.
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +84,44 @@ class RangeReader:
         ]
         if source.credential is not None:
             policies.append(BearerTokenCredentialPolicy(source.credential, _SCOPE))
-        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(self._url, policies=policies)
+        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
+            self._url, policies=policies, connection_data_block_size=BLOCK
+        )
 
-    def read(self, offset: int, length: int, *, etag: str) -> bytes:
-        """``length`` bytes at ``offset`` of the blob as it was at ``etag``.
+    def blocks(self, offset: int, length: int, *, etag: str) -> Iterator[bytes]:
+        """``length`` bytes at ``offset`` of the blob as it was at ``etag``, as they come.
+
+        An answer that breaks off is asked for again from there.
 
         :raises HttpResponseError: the service refused; 412: the blob was changed since.
-        :raises azure.core.exceptions.AzureError: it did not answer, or not with all the bytes.
+        :raises azure.core.exceptions.AzureError: it did not answer, or not with these bytes.
         """
-        request = HttpRequest(
-            "GET",
-            self._url,
-            headers={"x-ms-range": f"bytes={offset}-{offset + length - 1}", "If-Match": etag},
-        )
-        response = self._client.send_request(request, connection_timeout=20, read_timeout=120)
-        if response.status_code not in (200, 206):
-            raise HttpResponseError(f"reading bytes {offset} to {offset + length - 1}", response=response)
-        data: bytes = response.content
-        if len(data) != length:
-            raise ServiceResponseError(f"{len(data)} bytes came where {length} were asked for")
-        return data
+        position, end, tries = offset, offset + length, 0
+        while position < end:
+            tries += 1
+            with closing(self._ask(position, end, etag)) as answer:
+                try:
+                    for block in answer.iter_raw():
+                        if len(block) > end - position:
+                            raise HttpResponseError("more bytes came than were asked for", response=answer)
+                        yield block
+                        position += len(block)
+                except ServiceResponseError:
+                    if tries == _TRIES:
+                        raise
+                    continue
+            if position < end:
+                raise ServiceResponseError(f"{end - position} bytes of {length} never came")
+
+    def _ask(self, start: int, end: int, etag: str) -> HttpResponse:
+        headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": etag}
+        request = HttpRequest("GET", self._url, headers=headers)
+        answer = self._client.send_request(request, stream=True, connection_timeout=20, read_timeout=120)
+        if answer.status_code not in (200, 206):
+            with closing(answer):
+                answer.read()  # the reason
+                raise HttpResponseError(f"reading bytes {start} to {end - 1}", response=answer)
+        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,20 +9,21 @@ write.
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobClient
 
-from builder.errors import HallmarkError
+from builder.image.sparse import SECTOR
 from builder.publish import delta
 from builder.publish.meter import Meter
 from builder.publish.parallel import concurrently
-from builder.publish.ranges import Ranges, merged, puts, size_of, subtract
+from builder.publish.piece import Piece
+from builder.publish.ranges import PUT_LIMIT, Ranges, merged, puts, size_of, subtract
 from builder.publish.readback import RangeReader
 from builder.publish.storage import API_VERSION
 
@@ -30,6 +31,8 @@ __all__ = ["Mismatch", "Transfer", "covered", "send", "verify"]
 
 #: How many pieces the sampled comparison reads.
 SAMPLE = 64
+#: The most bytes that are read back with one request; what comes is compared block by block.
+READ_LIMIT = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A range of the blob that isn't what the file has; ``at`` is the first wrong byte's offset."""
+    """A range of whole pages of the blob that isn't what the file has; ``at`` is the first wrong byte's
+    offset.
+    """
 
     offset: int
     length: int
@@ -108,9 +113,8 @@ def send(
 
         def put(piece: tuple[int, int]) -> int:
             alive()
-            offset, length = piece
-            _put(blob, _read(stream.fileno(), offset, length, image), offset, lease)
-            return length
+            _put(blob, Piece(stream.fileno(), *piece, image), lease)
+            return piece[1]
 
         for length in concurrently(put, puts(missing)):
             sent += length
@@ -119,11 +123,15 @@ def send(
     return Transfer(sent, there, skipped, requests, copied)
 
 
-def _put(blob: BlobClient, page: bytes, offset: int, lease: str) -> None:
-    """Write one piece with its MD5; what was damaged on the way is refused by the service and sent again."""
+def _put(blob: BlobClient, piece: Piece, lease: str) -> None:
+    """Write one piece with its MD5; what was damaged on the way is refused by the service and sent again.
+
+    The MD5 is ours: the SDK makes it of bytes only, and would hold the whole piece in memory for it.
+    """
+    page, md5 = cast(bytes, piece), {"Content-MD5": piece.md5()}
     for last in (False, False, True):
         try:
-            blob.upload_page(page, offset=offset, length=len(page), lease=lease, validate_content=True)
+            blob.upload_page(page, offset=piece.offset, length=piece.length, lease=lease, headers=md5)
         except HttpResponseError as error:
             if last or getattr(error, "error_code", None) != "Md5Mismatch":
                 raise
@@ -149,33 +157,34 @@ def verify(
     missing = subtract(data, present)
     wrong = [Mismatch(o, n, o, "data", "nothing written") for o, n in puts(missing)]
     wrong += [Mismatch(o, n, o, "nothing written", "data") for o, n in puts(subtract(present, data))]
-    pieces = list(puts(subtract(data, missing)))
+    pieces = list(puts(subtract(data, missing), limit=PUT_LIMIT if sampled else READ_LIMIT))
     if sampled and len(pieces) > SAMPLE:
         pieces = sorted({pieces[0], pieces[-1], *random.SystemRandom().sample(pieces[1:-1], SAMPLE - 2)})
     meter = Meter("read back", size_of(pieces))
     with image.open("rb", buffering=0) as stream, RangeReader(blob, api_version=API_VERSION) as reader:
 
-        def compare(piece: tuple[int, int]) -> tuple[int, Mismatch | None]:
-            offset, length = piece
-            found = reader.read(offset, length, etag=etag)
-            return length, _difference(found, _read(stream.fileno(), offset, length, image), offset)
+        def compare(piece: tuple[int, int]) -> tuple[int, list[Mismatch]]:
+            return piece[1], list(_differences(reader, Piece(stream.fileno(), *piece, image), etag))
 
-        for length, mismatch in concurrently(compare, iter(pieces)):
+        for length, mismatches in concurrently(compare, iter(pieces)):
             meter.add(length)
-            if mismatch is not None:
-                wrong.append(mismatch)
+            wrong += mismatches
     return sorted(wrong, key=lambda mismatch: mismatch.at)
 
 
-def _difference(found: bytes, expected: bytes, offset: int) -> Mismatch | None:
-    if found == expected:
-        return None
-    at = next(index for index, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-    return Mismatch(offset, len(expected), offset + at, f"0x{expected[at]:02x}", f"0x{found[at]:02x}")
-
-
-def _read(handle: int, offset: int, length: int, path: Path) -> bytes:
-    data = os.pread(handle, length, offset)
-    if len(data) != length:
-        raise HallmarkError("the file became shorter while it was read", where=path)
-    return data
+def _differences(reader: RangeReader, piece: Piece, etag: str) -> Iterator[Mismatch]:
+    """The blocks of the piece that the blob has otherwise."""
+    position = piece.offset
+    for found in reader.blocks(piece.offset, piece.length, etag=etag):
+        expected = piece.part(position, len(found))
+        if found != expected:
+            at = next(index for index, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+            start, end = position - position % SECTOR, position + len(found)
+            yield Mismatch(
+                offset=start,
+                length=end + -end % SECTOR - start,
+                at=position + at,
+                expected=f"0x{expected[at]:02x}",
+                found=f"0x{found[at]:02x}",
+            )
+        position += len(found)

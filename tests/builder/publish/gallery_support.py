@@ -14,7 +14,7 @@ from publish_support import NOW, build, clone, verdict
 
 from builder.gallery import GalleryAddress, Offer, Region, arm, publish
 from builder.gallery.version import Watch
-from builder.publish import publish as publish_blob
+from builder.publish.publish import publish as publish_blob
 from builder.publish.release import Location, Release, Upload
 from builder.recipe import Plan
 from builder.workspace import Artefacts, Workspace

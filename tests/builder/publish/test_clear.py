@@ -12,9 +12,10 @@ from publish_support import NOW, build
 
 from builder import catalog
 from builder.errors import HallmarkError
-from builder.publish import azurite, publish
+from builder.publish import azurite
 from builder.publish.clear import clear, reason
 from builder.publish.destination import parse
+from builder.publish.publish import publish
 from builder.publish.release import Release
 from builder.publish.states import Actor, change
 from builder.publish.storage import connect_azurite

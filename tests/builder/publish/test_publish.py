@@ -12,8 +12,9 @@ from publish_support import NOW, certify
 
 from builder import catalog
 from builder.errors import HallmarkError
-from builder.publish import azurite, publish
+from builder.publish import azurite
 from builder.publish.gate import check
+from builder.publish.publish import publish
 from builder.publish.release import Release
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan

@@ -14,7 +14,8 @@ from publish_support import NOW, build, clone
 from builder import catalog
 from builder.cli import main
 from builder.errors import HallmarkError
-from builder.publish import azurite, publish
+from builder.publish import azurite
+from builder.publish.publish import publish
 from builder.publish.release import Release, State
 from builder.publish.states import Actor, change, current, rollback
 from builder.publish.storage import connect_azurite
