@@ -164,7 +164,9 @@ def parser() -> argparse.ArgumentParser:
         "--storage-account", metavar="ID", help="its resource id, if it is in another resource group"
     )
     sub.add_argument(
-        "--managed-image", action="store_true", help="make managed images too, for ManageIQ and others"
+        "--managed-images",
+        action="store_true",
+        help="also make a managed image in each region, for ManageIQ and others",
     )
     for name, state, text in (
         ("promote", "released", "release a published image to its consumers: its certificate must be valid"),

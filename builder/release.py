@@ -110,7 +110,7 @@ def offer(
     publisher: str,
     end_of_life: date | None,
     storage_account: str | None,
-    managed_image: bool,
+    managed_images: bool,
 ) -> None:
     """Offer a release in a Compute Gallery.
 
@@ -126,7 +126,7 @@ def offer(
         publisher=publisher,
         end_of_life=end_of_life,
         storage_account=storage_account,
-        managed_image=managed_image,
+        managed_images=managed_images,
     )
     artefacts, _ = one(workspace, recipe, version)
     with (

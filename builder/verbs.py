@@ -218,7 +218,7 @@ def gallery(options: argparse.Namespace, workspace: Workspace) -> int:
         publisher=options.publisher,
         end_of_life=options.end_of_life,
         storage_account=options.storage_account,
-        managed_image=options.managed_image,
+        managed_images=options.managed_images,
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""Clearing a gallery: versions and managed images whose tags say that their time is over."""
+"""Clearing a gallery: versions, managed images and disks whose tags say that their time is over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clear(
     apply: bool,
     now: datetime,
 ) -> list[Litter]:
-    """What may go from a gallery, and the managed images beside it; with ``apply`` it is deleted.
+    """What may go from a gallery, and the managed images and disks beside it; with ``apply`` it is deleted.
 
     Definitions stay: they promise something to whoever uses them, and cost nothing.
 
@@ -68,6 +68,13 @@ def _resources(client: ComputeManagementClient, address: GalleryAddress) -> Iter
             image.tags or {},
             _image_remover(client, address, str(image.name)),
         )
+    for disk in client.disks.list_by_resource_group(address.group):
+        yield (
+            "disk",  # a killed run left it: an image was to be made of it
+            str(disk.id),
+            disk.tags or {},
+            _disk_remover(client, address, str(disk.name)),
+        )
 
 
 def _version_remover(
@@ -86,6 +93,13 @@ def _image_remover(client: ComputeManagementClient, address: GalleryAddress, nam
     return remove
 
 
+def _disk_remover(client: ComputeManagementClient, address: GalleryAddress, name: str) -> Callable[[], None]:
+    def remove() -> None:
+        client.disks.begin_delete(address.group, name).result()
+
+    return remove
+
+
 def _record(found: list[tuple[Artefacts, Release]], item: Litter) -> None:
     """Take what was deleted out of the release's record."""
     for artefacts, release in found:
@@ -93,9 +107,9 @@ def _record(found: list[tuple[Artefacts, Release]], item: Litter) -> None:
             continue
         current = Release.read(artefacts.release)  # an earlier deletion may have changed it
         kept = tuple(
-            offered.model_copy(update={"managed_image": None})
-            if offered.managed_image == item.where
-            else offered
+            offered.model_copy(
+                update={"managed_images": tuple(i for i in offered.managed_images if i != item.where)}
+            )
             for offered in current.galleries
             if offered.id != item.where
         )

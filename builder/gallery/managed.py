@@ -1,13 +1,20 @@
-"""Managed images, for consumers that see no galleries (ManageIQ). They can't be ones for Trusted Launch."""
+"""Managed images, for consumers that see no galleries (ManageIQ): one for each region, because an image can
+only be used where it is. They can't be ones for Trusted Launch.
+
+In the storage account's region an image is made of the blob. Elsewhere the gallery has a replica: a disk is
+made of that, the image of the disk, and the disk is deleted (REST reference: Disks, Images).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.compute import models as arm
 
+from builder import log
 from builder.errors import HallmarkError
 from builder.gallery.arm import explained
 from builder.gallery.proven import GENERATION_NAMES
@@ -15,7 +22,18 @@ from builder.gallery.version import DIGEST, Source
 from builder.publish.release import Release
 from builder.recipe.model import Generation
 
-__all__ = ["ensure", "mark"]
+__all__ = ["Original", "ensure", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What images are made of: the blob, in the region of its account (``home``), and the resource id of the
+    gallery version, of which the other regions have replicas.
+    """
+
+    source: Source
+    home: str
+    version: str
 
 
 def ensure(
@@ -23,49 +41,102 @@ def ensure(
     group: str,
     release: Release,
     generation: Generation,
-    source: Source,
+    original: Original,
     *,
-    location: str,
+    region: str,
     tags: Mapping[str, str],
 ) -> str:
-    """A managed image of the release's blob, made unless it is there; its resource id.
+    """A managed image of the release in one region, made unless it is there; its resource id.
 
-    :param location: the storage account's region; an image can't be made elsewhere.
     :raises HallmarkError: another image has the name, or the service refuses.
     """
-    name = release.image.name.removesuffix(".vhd") + f"-gen{generation}"
+    name = f"{release.image.name.removesuffix('.vhd')}-gen{generation}-{region}"
     where = f"{group}/{name}"
+    marks = {**tags, DIGEST: original.source.sha256}
     with explained("make the managed image", where):
-        try:
-            found = client.images.get(group, name)
-        except ResourceNotFoundError:
-            found = None
-        if found is not None:
-            if (found.tags or {}).get(DIGEST) != source.sha256:
-                raise HallmarkError(
-                    "another managed image has this name",
-                    where=where,
-                    why="it was made of other bytes",
-                    hint="delete it if nobody uses it",
+        if (found := _there(client, group, name, original, where)) is not None:
+            return found
+        with log.step(f"managed image in {region}"):
+            if region == original.home:
+                disk = arm.ImageOSDisk(
+                    os_type="Linux",
+                    os_state="Generalized",
+                    blob_uri=original.source.uri,
+                    caching="ReadOnly",
                 )
-            if found.properties and found.properties.provisioning_state == "Succeeded":
-                return str(found.id)
-        disk = arm.ImageOSDisk(
-            os_type="Linux", os_state="Generalized", blob_uri=source.uri, caching="ReadOnly"
-        )
-        made = client.images.begin_create_or_update(
-            group,
-            name,
-            arm.Image(
-                location=location,
-                tags={**tags, DIGEST: source.sha256},
-                properties=arm.ImageProperties(
-                    hyper_v_generation=GENERATION_NAMES[generation],
-                    storage_profile=arm.ImageStorageProfile(os_disk=disk),
+                return _make(client, group, name, disk, generation, region=region, tags=marks)
+            # A killed run leaves the disk; the next one makes the same again, and deletes it.
+            made = client.disks.begin_create_or_update(
+                group,
+                name,
+                arm.Disk(
+                    location=region,
+                    tags=marks,
+                    sku=arm.DiskSku(name="Standard_LRS"),
+                    properties=arm.DiskProperties(
+                        os_type="Linux",
+                        hyper_v_generation=GENERATION_NAMES[generation],
+                        creation_data=arm.CreationData(
+                            create_option="FromImage",
+                            gallery_image_reference=arm.ImageDiskReference(id=original.version),
+                        ),
+                    ),
                 ),
+            ).result()
+            try:
+                disk = arm.ImageOSDisk(
+                    os_type="Linux",
+                    os_state="Generalized",
+                    managed_disk=arm.SubResource(id=made.id),
+                    caching="ReadOnly",
+                )
+                return _make(client, group, name, disk, generation, region=region, tags=marks)
+            finally:
+                client.disks.begin_delete(group, name).result()
+
+
+def _there(
+    client: ComputeManagementClient, group: str, name: str, original: Original, where: str
+) -> str | None:
+    """The resource id of the finished image of this name and digest; None when it has to be made."""
+    try:
+        found = client.images.get(group, name)
+    except ResourceNotFoundError:
+        return None
+    if (found.tags or {}).get(DIGEST) != original.source.sha256:
+        raise HallmarkError(
+            "another managed image has this name",
+            where=where,
+            why="it was made of other bytes",
+            hint="delete it if nobody uses it",
+        )
+    finished = found.properties and found.properties.provisioning_state == "Succeeded"
+    return str(found.id) if finished else None
+
+
+def _make(
+    client: ComputeManagementClient,
+    group: str,
+    name: str,
+    disk: arm.ImageOSDisk,
+    generation: Generation,
+    *,
+    region: str,
+    tags: Mapping[str, str],
+) -> str:
+    made = client.images.begin_create_or_update(
+        group,
+        name,
+        arm.Image(
+            location=region,
+            tags=dict(tags),
+            properties=arm.ImageProperties(
+                hyper_v_generation=GENERATION_NAMES[generation],
+                storage_profile=arm.ImageStorageProfile(os_disk=disk),
             ),
-        ).result()
-        return str(made.id)
+        ),
+    ).result()
+    return str(made.id)
 
 
 def mark(client: ComputeManagementClient, identifier: str, *, tags: Mapping[str, str | None]) -> None:

@@ -29,8 +29,8 @@ class Offer:
     """What is asked for: which gallery, where its versions go, until when they are meant to be used.
 
     ``storage_account`` is the resource id of the blob's account; by default the account is looked for in the
-    gallery's resource group. ``managed_image``: also make a managed image for each generation, for consumers
-    that don't see galleries (ManageIQ).
+    gallery's resource group. ``managed_images``: also make a managed image in each of the regions, for
+    consumers that don't see galleries (ManageIQ). The account is in the gallery's own region.
     """
 
     gallery: GalleryAddress
@@ -38,7 +38,7 @@ class Offer:
     publisher: str
     end_of_life: date | None = None
     storage_account: str | None = None
-    managed_image: bool = False
+    managed_images: bool = False
     watch: Watch = field(default_factory=Watch)
 
 
@@ -61,7 +61,8 @@ def publish(
     if left := [str(number) for number in release.generations if number not in generations]:
         log.warn(f"generation {', '.join(left)} is not proven by the certificate: not offered")
     location = definition.open_gallery(client, offer.gallery, release)
-    regions = offer.regions or (Region(location.replace(" ", "").lower()),)
+    home = location.replace(" ", "").lower()
+    regions = offer.regions or (Region(home),)
     source = Source(place.url, _account(offer, place), release.image.sha256)
     marks = _tags(release, proof)
     end = datetime.combine(offer.end_of_life, time(), now.tzinfo) if offer.end_of_life else None
@@ -89,11 +90,19 @@ def publish(
                 tags=marks,
                 watch=offer.watch,
             )
-            image = None
-            if offer.managed_image:
-                image = managed.ensure(
-                    client, offer.gallery.group, release, generation, source, location=location, tags=marks
+            original = managed.Original(source, home, identifier)
+            images = [
+                managed.ensure(
+                    client,
+                    offer.gallery.group,
+                    release,
+                    generation,
+                    original,
+                    region=region.name,
+                    tags=marks,
                 )
+                for region in (regions if offer.managed_images else ())
+            ]
         made = GalleryVersion(
             id=identifier,
             gallery=str(offer.gallery),
@@ -102,7 +111,7 @@ def publish(
             regions=tuple(region.name for region in regions),
             features=proven.features(generation),
             end_of_life=offer.end_of_life,
-            managed_image=image,
+            managed_images=tuple(images),
         )
         # After each one: a kill leaves a record of what is there.
         release = _recorded(release, made, artefacts.release)
@@ -169,9 +178,8 @@ def _recorded(release: Release, made: GalleryVersion, record: Path) -> Release:
     before = next((item for item in release.galleries if item.id == made.id), None)
     if before is not None:
         more = tuple(dict.fromkeys((*before.regions, *made.regions)))
-        made = made.model_copy(
-            update={"regions": more, "managed_image": made.managed_image or before.managed_image}
-        )
+        images = tuple(dict.fromkeys((*before.managed_images, *made.managed_images)))
+        made = made.model_copy(update={"regions": more, "managed_images": images})
     if made == before:
         return release
     after = release.model_copy(update={"galleries": (*others, made)})

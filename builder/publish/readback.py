@@ -7,6 +7,7 @@ and what comes is handed on block by block.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _SCOPE = "https://storage.azure.com/.default"
 _LIFETIME = timedelta(hours=12)
 #: How often an answer may break off before it is given up.
 _TRIES = 4
+# The library warns about each on its own, on the standard error output if nobody listens.
+logging.getLogger("azure.core").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)

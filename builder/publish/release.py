@@ -130,7 +130,8 @@ class Location(_Frozen):
 
 class GalleryVersion(_Frozen):
     """A version of a definition in a Compute Gallery. ``id`` is its resource id; ``gallery`` is
-    SUBSCRIPTION/GROUP/NAME; ``features`` are what the definition promises, as the certificate proved it.
+    SUBSCRIPTION/GROUP/NAME; ``features`` are what the definition promises, as the certificate proved it;
+    ``managed_images`` are the resource ids of images made beside it, one for each region.
     """
 
     id: str
@@ -140,7 +141,7 @@ class GalleryVersion(_Frozen):
     regions: tuple[str, ...]
     features: dict[str, str]
     end_of_life: date | None = None
-    managed_image: str | None = None
+    managed_images: tuple[str, ...] = ()
 
 
 class Transition(_Frozen):

@@ -212,5 +212,5 @@ def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, ex
         marks = {tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None}
         latest = state == "released"
         exclude(client, address, offered.definition, release.version, excluded=not latest, tags=marks)
-        if offered.managed_image:
-            managed.mark(client, offered.managed_image, tags=marks)
+        for image in offered.managed_images:
+            managed.mark(client, image, tags=marks)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["IMAGE", "IMAGE_VERSION", "MANAGED_IMAGE", "VERSION_PATCH", "Refused", "check"]
+__all__ = ["DISK", "IMAGE", "IMAGE_VERSION", "MANAGED_IMAGE", "VERSION_PATCH", "Refused", "check"]
 
 
 class Refused(Exception):
@@ -114,11 +114,26 @@ MANAGED_IMAGE = {
                         {
                             "osType": Need({"Linux"}),
                             "osState": Need({"Generalized"}),
-                            "blobUri": Need(str),
+                            "blobUri": str,
+                            "managedDisk": {"id": Need(str)},
                             "caching": {"None", "ReadOnly", "ReadWrite"},
                         }
                     )
                 }
+            ),
+        }
+    ),
+}
+DISK = {
+    "location": Need(str),
+    "tags": TAGS,
+    "sku": {"name": Need({"Standard_LRS", "StandardSSD_LRS", "Premium_LRS"})},
+    "properties": Need(
+        {
+            "osType": {"Linux"},
+            "hyperVGeneration": {"V1", "V2"},
+            "creationData": Need(
+                {"createOption": Need({"FromImage"}), "galleryImageReference": Need({"id": Need(str)})}
             ),
         }
     ),

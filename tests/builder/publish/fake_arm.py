@@ -1,10 +1,10 @@
 """A stand-in for Azure Resource Manager's compute service, at the level of HTTP.
 
 It keeps state, refuses what the documented service refuses (REST reference: Galleries, Gallery Images,
-Gallery Image Versions, Images; "Track asynchronous Azure operations"), and takes its time: a version is
-replicated a little further each time somebody asks. That it behaves like the real service is our reading of
-the documents; nothing here was compared with Azure. It speaks TLS, because the library gives its token to
-nobody else.
+Gallery Image Versions, Images, Disks; "Track asynchronous Azure operations"), and takes its time: a version
+is replicated a little further each time somebody asks. That it behaves like the real service is our reading
+of the documents; nothing here was compared with Azure. It speaks TLS, because the library gives its token
+to nobody else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from arm_shapes import IMAGE, IMAGE_VERSION, MANAGED_IMAGE, VERSION_PATCH, Refused, check
+from arm_shapes import DISK, IMAGE, IMAGE_VERSION, MANAGED_IMAGE, VERSION_PATCH, Refused, check
 
 __all__ = ["TOKEN", "FakeArm", "serve"]
 
@@ -101,7 +101,7 @@ class FakeArm:
         parts = found["rest"].split("/")
         kind = tuple(parts[::2])
         key = path.lower()
-        if kind != ("images",) and kind[0] != "galleries":
+        if kind not in (("images",), ("disks",)) and kind[0] != "galleries":
             raise Refused(404, "InvalidResourceType", f"no such resource type: {parts}")
         for depth in range(2, len(parts) - 1, 2):
             parent = path[: -len("/".join(parts[depth:])) - 1].lower()
@@ -185,7 +185,12 @@ class FakeArm:
             state, status = "Updating" if before else "Creating", 200 if before else 201
         elif kind == ("images",):
             check(body, MANAGED_IMAGE)
+            self._check_managed_image(body)
             state, status = "Succeeded", 200 if before else 201
+        elif kind == ("disks",):
+            check(body, DISK)
+            self._check_disk(body)
+            state, status = "Succeeded", 200 if before else 202  # not 201 (REST reference, Disks)
         else:
             raise Refused(405, "MethodNotAllowed", "this stand-in makes no galleries")
         made: Json = json.loads(json.dumps(body))
@@ -255,6 +260,26 @@ class FakeArm:
             self._must_rest(before)
             if before["properties"]["storageProfile"] != body["properties"]["storageProfile"]:
                 raise Refused(409, "PropertyChangeNotAllowed", "a version's source can't be changed")
+
+    def _check_managed_image(self, body: Json) -> None:
+        disk = body["properties"]["storageProfile"]["osDisk"]
+        if ("blobUri" in disk) == ("managedDisk" in disk):
+            raise Refused(400, "InvalidParameter", "an image is made of a blob or of a disk")
+        # The storage account of these tests is in West Europe.
+        home = "westeurope"
+        if "managedDisk" in disk:
+            made = self.resources.get(disk["managedDisk"]["id"].lower())
+            if made is None:
+                raise Refused(404, "ResourceNotFound", "there is no such disk")
+            home = _name(made["location"])
+        if _name(body["location"]) != home:
+            raise Refused(400, "InvalidParameter", f"the source is in {home}, the image would not be")
+
+    def _check_disk(self, body: Json) -> None:
+        """A disk can be made of a gallery version only where that has been replicated to."""
+        key = body["properties"]["creationData"]["galleryImageReference"]["id"].lower()
+        if self.progress.get(key, {}).get(_name(body["location"])) != 100:
+            raise Refused(404, "GalleryImageNotFound", f"{key} isn't in {body['location']}")
 
     def _must_rest(self, found: Json) -> None:
         if found["properties"]["provisioningState"] in ("Creating", "Updating"):

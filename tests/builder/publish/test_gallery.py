@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from arm_shapes import Refused
 from fake_arm import TOKEN, FakeArm
 from gallery_support import ALL, GALLERY, Go, Make
 from publish_support import NOW
@@ -233,17 +234,44 @@ def test_refusals_of_the_service_are_explained(
 
 
 def test_managed_images_for_who_sees_no_gallery(fake: FakeArm, make: Make, go: Go) -> None:
-    artefacts = make()
-    release = go(artefacts, managed_image=True)
+    """One in each region: of the blob where its account is, elsewhere of the gallery's replica there."""
+    artefacts, regions = make(), (Region("westeurope"), Region("eastus"))
+    release = go(artefacts, *regions, managed_images=True)
     images = [item for path, item in fake.resources.items() if "/galleries/" not in path]
-    assert sorted(item["name"] for item in images) == [
-        "sample-9-9-20261122-0-gen1",
-        "sample-9-9-20261122-0-gen2",
+    assert [(item["name"], item["location"]) for item in images] == [
+        (f"sample-9-9-20261122-0-gen{number}-{region.name}", region.name)
+        for number in (1, 2)
+        for region in regions
     ]
-    assert release.galleries[1].managed_image == images[1]["id"]
-    assert images[1]["properties"]["storageProfile"]["osDisk"]["blobUri"] == release.locations[0].url
+    assert release.galleries[1].managed_images == tuple(item["id"] for item in images[2:])
+    here, there = (item["properties"]["storageProfile"]["osDisk"] for item in images[2:])
+    assert here["blobUri"] == release.locations[0].url
+    assert there["managedDisk"]["id"].endswith("/disks/sample-9-9-20261122-0-gen2-eastus")
+    sources = {body["properties"]["creationData"]["galleryImageReference"]["id"] for body in disks(fake)}
+    assert sources == {item.id for item in release.galleries}
     fake.requests.clear()
-    assert go(artefacts, managed_image=True) == release and fake.writes() == []
+    assert go(artefacts, *regions, managed_images=True) == release and fake.writes() == []
+
+
+def disks(fake: FakeArm) -> list[dict[str, dict[str, dict[str, dict[str, str]]]]]:
+    """The disks that were asked for."""
+    return [body for method, path, body in fake.requests if method == "PUT" and "/disks/" in path]
+
+
+def test_a_disk_never_stays(fake: FakeArm, make: Make, go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only carries the bytes from the replica to the image, even when that can't be made."""
+    artefacts, regions = make(), (Region("westeurope"), Region("eastus"))
+
+    def full(body: object) -> None:
+        if "managedDisk" in str(body):
+            raise Refused(409, "QuotaExceeded", "no more images")
+
+    with monkeypatch.context() as patch, pytest.raises(HallmarkError, match="no more images"):
+        patch.setattr(fake, "_check_managed_image", full)
+        go(artefacts, *regions, managed_images=True)
+    assert len(disks(fake)) == 1
+    assert not [path for path in fake.resources if "/disks/" in path]
+    assert len(go(artefacts, *regions, managed_images=True).galleries[0].managed_images) == 2
 
 
 @pytest.mark.parametrize("text", ["", "west=0", "west=101", "west=x", "w/e"])

@@ -23,10 +23,10 @@ def test_states_reach_the_gallery(
 ) -> None:
     """Only what is released may be the latest; a rollback turns both versions round."""
     for seed, version in enumerate(("9.20261121.0", "9.20261122.0"), start=1):
-        go(make(version=version, seed=seed), managed_image=True)
+        go(make(version=version, seed=seed), managed_images=True)
 
     def image_tags(version: str) -> dict[str, str]:
-        name = f"sample-9-{version.replace('.', '-')}-gen2"
+        name = f"sample-9-{version.replace('.', '-')}-gen2-westeurope"
         return next(item["tags"] for path, item in fake.resources.items() if path.endswith(name))
 
     def excluded(version: str) -> tuple[object, str]:
@@ -57,11 +57,14 @@ def test_what_has_expired_is_cleared(
 ) -> None:
     """Shown first; never what is released, by its tags or by a record; never what has no tags."""
     for seed, version in enumerate(("9.20261120.0", "9.20261121.0", "9.20261122.0"), start=1):
-        go(make(version=version, seed=seed), managed_image=True)
+        go(make(version=version, seed=seed), managed_images=True)
     act = Actor.of(why="tested", public_key=pair.public, who="anna", now=NOW + timedelta(hours=1))
     change(space, "sample-9", "released", version="9.20261121.0", actor=act)
     kept = f"{GALLERY}/images/sample-9-gen1/versions/9.20261122.0".lower()
     fake.resources[kept]["tags"] = {"owner": "bert"}  # somebody else's by now
+    expired = fake.resources[f"{GALLERY}/images/sample-9-gen1/versions/9.20261120.0".lower()]
+    disk = f"{GALLERY.partition('/galleries/')[0]}/disks/left-by-a-killed-run"
+    fake.resources[disk.lower()] = {**expired, "id": disk, "name": disk.rpartition("/")[2], "properties": {}}
     before = set(fake.resources)
 
     def run(days: int, *, apply: bool) -> list[str]:
@@ -75,16 +78,17 @@ def test_what_has_expired_is_cleared(
         "9.20261120.0",
         "9.20261120.0",
         "9.20261122.0",
-        "sample-9-9-20261120-0-gen1",
-        "sample-9-9-20261120-0-gen2",
-        "sample-9-9-20261122-0-gen1",
-        "sample-9-9-20261122-0-gen2",
+        "left-by-a-killed-run",
+        "sample-9-9-20261120-0-gen1-westeurope",
+        "sample-9-9-20261120-0-gen2-westeurope",
+        "sample-9-9-20261122-0-gen1-westeurope",
+        "sample-9-9-20261122-0-gen2-westeurope",
     ]
     assert set(fake.resources) == before
     assert run(91, apply=True) == shown
     assert kept in fake.resources and len(fake.resources) == len(before) - len(shown)
     (left,) = Release.read(space.artefacts("sample-9", "9.20261122.0").release).galleries
-    assert (left.generation, left.managed_image) == (1, None)
+    assert (left.generation, left.managed_images) == (1, ())
     assert run(91, apply=True) == []
 
 
