@@ -32,7 +32,7 @@ __all__ = ["Mismatch", "Transfer", "covered", "send", "verify"]
 #: How many pieces the sampled comparison reads.
 SAMPLE = 64
 #: The most bytes that are read back with one request; what comes is compared block by block.
-READ_LIMIT = 32 << 20
+READ_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
