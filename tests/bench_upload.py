@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import stat
 import subprocess
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -214,8 +216,7 @@ def _measure(
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        memory, usage = _watch(process)
         seconds = time.monotonic() - began
         with connect_azurite(server) as service:
             blob = service.get_blob_client("bench", "image.vhd")
@@ -226,11 +227,30 @@ def _measure(
         title=title,
         seconds=seconds,
         cpu=usage.ru_utime + usage.ru_stime,
-        memory=usage.ru_maxrss * 1024,
+        memory=memory,
         stored=size_of(stored),
         zero=_zeros(image, stored),
         right=right,
     )
+
+
+def _watch(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
+    """Wait for a process; its peak memory in bytes, and what it used.
+
+    Not ``ru_maxrss``: that counts what this process had in memory when it forked (getrusage(2) survives
+    exec). The peak of the program itself never falls, so looking often is enough.
+    """
+    peak, place = 0, Path(f"/proc/{process.pid}/status")
+    while True:
+        with suppress(OSError):
+            for line in place.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = max(peak, int(line.split()[1]) * 1024)
+        pid, state, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(state)
+            return peak, usage
+        time.sleep(0.02)
 
 
 def _zeros(image: Path, stored: Ranges) -> int:

@@ -14,7 +14,7 @@ from builder.errors import HallmarkError
 __all__ = ["BLOCK", "Piece"]
 
 #: Bytes in memory for each request under way. Smaller ones cost system calls, larger ones gain nothing.
-BLOCK = 128 << 10
+BLOCK = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
