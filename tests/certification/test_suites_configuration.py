@@ -147,6 +147,13 @@ def test_one_broken_thing_turns_it_red(
     assert judge(identifier, tree, database).failed
 
 
+#: What the layer azure gives chrony 3, which knows no confdir.
+CLOCK_OF_7: dict[str, str | bytes | None] = {
+    "/etc/chrony.conf": "include /sys/bus/vmbu[s]/drivers/hv_utils/../../../../../etc/chrony.d/*.conf\nmakestep 1.0 -1\n",
+    "/etc/chrony.d/ptp_hyperv.conf": "refclock PHC /dev/ptp_hyperv poll 3 dpoll -2 offset 0 stratum 2\n",
+}
+
+
 @pytest.mark.parametrize(
     ("identifier", "files"),
     [
@@ -156,6 +163,7 @@ def test_one_broken_thing_turns_it_red(
         ("hyperv.memory-hotadd", {f"{RULES}/40-memory.rules": None, BLS: GOOD_BLS.replace(" ro ", " ro memhp_default_state=online ")}),
         ("azure.dhcp-timeout", {"/etc/NetworkManager/conf.d/50-dhcp.conf": "[connection]\nipv4.dhcp-timeout=infinity\n"}),
         ("security.authselect", {"/etc/authselect/authselect.conf": ""}),
+        ("azure.chrony-ptp", CLOCK_OF_7),
     ],
 )  # fmt: skip
 def test_other_good_ways(
