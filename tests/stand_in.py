@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,37 +23,56 @@ from builder.vm.acceleration import probe
 from builder.workspace import PROJECT, Artefacts, Workspace
 from certification import judge, observe
 
-__all__ = ["IDENTITY", "LACKING", "MIRROR", "build", "refused", "refused_when_booted"]
+__all__ = ["IDENTITY", "MIRROR", "Refusal", "build", "refused", "refused_when_booted"]
 
 MIRROR = PROJECT / "images" / "sample-distribution" / "mirror.yaml"
 _IMAGES = PROJECT / "images"
 
-#: What only the vendor's own content meets: its keys, its kernel, its release package with repositories.
+#: What only the vendor's own content meets. What else the sample's content lacks is waived, visibly, in
+#: images/waivers/sample-content.yaml.
 IDENTITY = frozenset(
     {
+        # Its signatures and its kernel.
         "azure.secureboot-chain-offline",
         "ccsp.kernel-module-provenance",
         "ccsp.kernel-release-match",
         "ccsp.kernel-vendor",
-        "ccsp.os-version-consistent",
-        "ccsp.repos-configured",
         "ccsp.rpm-nonvendor-declared",
         "ccsp.rpm-provenance",
         "ccsp.rpm-signing-keys",
         "dotnet.packages-vendor",
-    }
-)
-#: What the sample's content lacks beside that: a .NET in support, crypto-policies, systemd's rule for added
-#: memory, and the key files that the vendor's release package brings.
-LACKING = frozenset(
-    {
-        "dotnet.channel-eol-warning",
-        "dotnet.patch-level",
-        "hyperv.memory-hotadd",
-        "security.crypto-policy",
+        # Its release package: who the system is, its repositories, its public keys, its licence agreement.
+        "ccsp.eula-package",
+        "ccsp.os-version-consistent",
+        "ccsp.product-certificate",
+        "ccsp.repos-configured",
         "security.gpgcheck-key-files",
+        # Whose the machine is: subscription, RHUI, Insights.
+        "azure.rhui-package",
+        "ccsp.insights-client",
+        "ccsp.subscription-plugins",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What fails, by requirement, and why; and what of ``IDENTITY`` is about such an image at all."""
+
+    failed: dict[str, str]
+    identity: frozenset[str]
+
+    @property
+    def as_it_must_be(self) -> bool:
+        """Everything about the vendor fails, and nothing else does."""
+        return self.identity == self.failed.keys()
+
+    @property
+    def differences(self) -> list[str]:
+        """What fails and should not, and what should and does not."""
+        return sorted(self.failed.keys() - self.identity) + [
+            f"not {name}" for name in sorted(self.identity - self.failed.keys())
+        ]
 
 
 def build(workspace: Workspace, recipe: str) -> Artefacts:
@@ -60,8 +80,8 @@ def build(workspace: Workspace, recipe: str) -> Artefacts:
     return Pipeline(workspace, recipe, mirrors=MIRROR).build()
 
 
-def refused(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
-    """What fails in the unbooted views, by requirement, and why.
+def refused(workspace: Workspace, artefacts: Artefacts) -> Refusal:
+    """What fails in the unbooted views.
 
     :raises HallmarkError: a look came to no good end.
     """
@@ -81,7 +101,7 @@ def refused(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
     return _failures(plan, looks)
 
 
-def refused_when_booted(workspace: Workspace, artefacts: Artefacts) -> dict[str, str]:
+def refused_when_booted(workspace: Workspace, artefacts: Artefacts) -> Refusal:
     """The same of the whole certification, which boots the image with every firmware that it is made for.
 
     :raises HallmarkError: a look came to no good end, or the image got a certificate.
@@ -97,7 +117,7 @@ def refused_when_booted(workspace: Workspace, artefacts: Artefacts) -> dict[str,
     return _failures(plan, [observations / look.name / "observations.jsonl" for look in views_of(plan)])
 
 
-def _failures(plan: Plan, looks: Sequence[Path]) -> dict[str, str]:
+def _failures(plan: Plan, looks: Sequence[Path]) -> Refusal:
     waivers = plan.certification.waivers
     judgement = judge.judge(
         looks,
@@ -106,13 +126,21 @@ def _failures(plan: Plan, looks: Sequence[Path]) -> dict[str, str]:
         recipe=plan.recipe,
         now=datetime.now(UTC),
     )
-    if judgement.problems:
+    if judgement.problems or judgement.subject is None:
         raise HallmarkError("the look went wrong", where=plan.recipe, details=judgement.problems)
-    return {
-        verdict.requirement.id: verdict.message
-        for verdict in judgement.verdicts
-        if verdict.kind in ("fail", "error") and verdict.observations
-    }
+    return Refusal(
+        failed={
+            verdict.requirement.id: verdict.message
+            for verdict in judgement.verdicts
+            if verdict.kind in ("fail", "error") and verdict.observations
+        },
+        identity=frozenset(
+            verdict.requirement.id
+            for verdict in judgement.verdicts
+            if verdict.requirement.id in IDENTITY
+            and not verdict.requirement.applies_to.excludes(judgement.subject)
+        ),
+    )
 
 
 def main() -> int:
@@ -134,12 +162,11 @@ def main() -> int:
             print(f"{recipe}: {error}")
             wrong = True
             continue
-        seen = set(found)
-        for name, message in sorted(found.items()):
+        for name, message in sorted(found.failed.items()):
             print(f"{recipe}: {name}: {message[:160]}")
-        strange = sorted(seen - IDENTITY) + [f"not {name}" for name in sorted(IDENTITY - seen)]
-        print(f"{recipe}: {'as it must be' if not strange else 'differs: ' + ', '.join(strange)}")
-        wrong = wrong or bool(strange)
+        told = "as it must be" if found.as_it_must_be else f"differs: {', '.join(found.differences)}"
+        print(f"{recipe}: {told}")
+        wrong = wrong or not found.as_it_must_be
     return int(wrong)
 
 

@@ -263,6 +263,9 @@ WAIVER = """
         (("one", "rhel-9", "2027-01-01"), True, False, None),
         (("unheard-of", "sample-9", "2027-01-01"), False, False, "the catalogue knows no such requirement"),
         (("two", "sample-9", "2027-01-01"), False, False, "does not fail"),
+        (("only-seven", "sample-9", "2027-01-01"), False, False, "does not fail"),
+        (("only-seven", "'*'", "2027-01-01"), False, True, None),  # there are recipes of 7, too
+        (("two", "'*'", "2027-01-01"), False, False, "does not fail"),
     ],
 )
 def test_waivers(
@@ -280,6 +283,7 @@ def test_an_error_cannot_be_waived(looks: Looks) -> None:
     looks.good(one="error")
     judgement = looks.judge("waivers:" + WAIVER.format(name="one", scope="sample-9", expires="2027-01-01"))
     assert kinds(judgement)["one"] == "error" and not judgement.certified
+    assert judgement.problems == (), "nor does an error show that the waiver is not needed"
 
 
 def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) -> None:

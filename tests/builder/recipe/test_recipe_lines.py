@@ -90,7 +90,9 @@ def test_the_hosts_clock_is_read_where_it_is_and_missed_nowhere_else(name: str, 
     assert os.path.normpath(climbed).removesuffix("/*.conf") == "/etc/chrony.d"
     # chrony 3 gives up when glob(3) says GLOB_ABORTED, as it does for a directory that isn't there (conf.c).
     parent = place.partition("[")[0].rpartition("/")[0]
-    assert word == "confdir" or Path(parent).is_dir(), "the wildcard stands where every machine has a directory"
+    assert word == "confdir" or Path(parent).is_dir(), (
+        "the wildcard stands where every machine has a directory"
+    )
 
 
 @pytest.mark.parametrize(
