@@ -41,6 +41,8 @@ _HIGHLIGHTS = (
     "podman",
     "selinux-policy-targeted",
 )
+#: What the formats are called.
+_FORMATS = {"vhd": "fixed VHD", "vhdx": "VHDX", "qcow2": "qcow2", "oci": "OCI container disk"}
 _DOTNET = re.compile(r"(?:dotnet-runtime|aspnetcore-runtime|dotnet-sdk)-([0-9]+\.[0-9]+)\Z")
 _PACKAGES = TypeAdapter(tuple[InstalledPackage, ...])
 
@@ -161,6 +163,8 @@ def _environment(now: datetime) -> Environment:
     )
     environment.filters["size"] = size
     environment.filters["evr"] = evr
+    environment.filters["format_name"] = _FORMATS.__getitem__
+    environment.filters["base_name"] = lambda url: url.rpartition("/")[2]
     environment.filters["day"] = lambda when: f"{when.day} {when:%B %Y}"
     environment.globals["now"] = now
     environment.globals["today"] = now.date()

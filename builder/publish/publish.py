@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import blob, delta, share, tags
+from builder.publish import blob, delta, further, share, tags
 from builder.publish.destination import (
     DEFAULT,
     AzureDestination,
@@ -94,6 +94,7 @@ def publish(
     with _exclusive(artefacts.image):
         with log.step("gate") as step:
             certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)
+            others = further.certified_outputs(certified, artefacts, name=name)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
         previous = _previous(artefacts.release, certified)
         if previous is not None:
@@ -101,11 +102,21 @@ def publish(
         before = previous.location(str(place)) if previous else None
         state = previous.state if previous else "staged"
         began = time.monotonic()
+        if isinstance(place, FileDestination):
+            further.deliver(others, place.path)
+        # The VHD last: where it lies, all of the release does.
         where = _deliver(place, name, certified, plan, artefacts, workspace, before, state, readback)
         certified.must_be_unchanged()
         seconds = round(time.monotonic() - began, 3)
         location = _location(place, name, where, seconds=seconds, now=now, before=before, readback=readback)
-        release = _record(plan, certified, artefacts, name, location, previous, now=now, who=who, why=why)
+        if isinstance(place, FileDestination):
+            found = {item.format: (place.path / item.name).as_uri() for item in others.values()}
+            location = location.model_copy(update={"outputs": found})
+        image = ImageFile(
+            name=name, size=certified.size, virtual_size=certified.virtual_size, sha256=certified.sha256
+        )
+        files = (image, *others.values())
+        release = _record(plan, certified, artefacts, files, location, previous, now=now, who=who, why=why)
         if release != previous:
             release.write(artefacts.release)
     log.info(f"published: {location.url}")
@@ -128,10 +139,6 @@ def _deliver(
 ) -> _Where:
     if isinstance(place, FileDestination):
         target = place.path / name
-        # The VHD last: where it lies, all of the release does.
-        for output, sha256 in certified.further().items():
-            ending = "".join(output.suffixes)
-            share.deliver(output, target.with_suffix(ending), sha256=sha256)
         return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
     with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
@@ -219,7 +226,7 @@ def _record(
     plan: Plan,
     certified: Certified,
     artefacts: Artefacts,
-    name: str,
+    files: tuple[ImageFile, ...],
     location: Location,
     previous: Release | None,
     *,
@@ -242,9 +249,8 @@ def _record(
         licence=plan.licence,
         visibility=plan.visibility,
         plan_digest=plan.digest(),
-        image=ImageFile(
-            name=name, size=certified.size, virtual_size=certified.virtual_size, sha256=certified.sha256
-        ),
+        image=files[0],
+        outputs=files[1:],
         certificate=CertificateSummary.of(certified.certificate, sha256=digest_file(artefacts.certificate)),
         locations=(*others, location),
         galleries=previous.galleries if previous else (),

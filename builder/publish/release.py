@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import HallmarkError
-from builder.recipe.model import Architecture, Generation, Licence, Visibility
+from builder.recipe.model import Architecture, Generation, Licence, OutputFormat, Visibility
 from builder.workspace import atomic_file
 from certification.certificate import Certificate
 
@@ -40,12 +40,12 @@ class _Frozen(BaseModel):
 
 
 class ImageFile(_Frozen):
-    """The published file. ``size`` is its length, ``virtual_size`` the disk's, both in bytes; digest in
+    """A file of the release. ``size`` is its length, ``virtual_size`` the disk's, both in bytes; digest in
     hexadecimal.
     """
 
     name: str
-    format: Literal["vhd"] = "vhd"
+    format: OutputFormat = "vhd"
     size: int = Field(gt=0)
     virtual_size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -115,11 +115,12 @@ class Upload(_Frozen):
 
 class Location(_Frozen):
     """Where the bytes are; ``deleted`` says since when not any more. ``etag`` identifies the verified state
-    of a blob.
+    of a blob. ``url`` is the VHD's; ``outputs`` maps the formats that lie beside it to theirs.
     """
 
     destination: str
     url: str
+    outputs: dict[OutputFormat, str] = {}
     container: str | None = None
     blob: str | None = None
     etag: str | None = None
@@ -158,7 +159,9 @@ class Transition(_Frozen):
 
 
 class Release(_Frozen):
-    """One published version of one image (``release.json``)."""
+    """One published version of one image (``release.json``). ``image`` is its VHD; ``outputs`` hold the same
+    disk in other formats, wherever they are to be had.
+    """
 
     schema_version: Literal[1] = 1
     recipe: str
@@ -174,6 +177,7 @@ class Release(_Frozen):
     visibility: Visibility
     plan_digest: str
     image: ImageFile
+    outputs: tuple[ImageFile, ...] = ()
     certificate: CertificateSummary
     locations: tuple[Location, ...] = Field(min_length=1)
     galleries: tuple[GalleryVersion, ...] = ()

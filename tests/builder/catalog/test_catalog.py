@@ -13,7 +13,7 @@ import pytest
 from builder import catalog
 from builder.catalog import Catalog
 from builder.errors import HallmarkError
-from builder.publish.release import Release
+from builder.publish.release import ImageFile, Release
 from builder.workspace import Workspace
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -114,6 +114,35 @@ def test_what_a_reader_needs_is_on_the_page(page: Page) -> None:
         "hallmark verify sample-9-9-20261122-10.vhd",
     ):
         assert said in text, said
+
+
+def test_every_format_is_told_with_its_digest_and_where_it_is(
+    published: Workspace, make_record: Callable[..., Release]
+) -> None:
+    artefacts = published.artefacts("sample-9", "9.20261122.10")
+    release = Release.read(artefacts.release)
+    name = release.image.name.removesuffix(".vhd")
+    disk = release.image.virtual_size
+    outputs = (
+        ImageFile(name=f"{name}.vhdx", format="vhdx", size=700 << 20, virtual_size=disk, sha256="a" * 64),
+        ImageFile(name=f"{name}.qcow2", format="qcow2", size=300 << 20, virtual_size=disk, sha256="b" * 64),
+    )
+    share = make_record(
+        "sample-9", release.version, when=NOW, title="", destination="file:///mnt/library"
+    ).locations[0]
+    share = share.model_copy(update={"outputs": {"vhdx": f"file:///mnt/library/{name}.vhdx"}})
+    locations = (*release.locations, share)
+    release.model_copy(update={"outputs": outputs, "locations": locations}).write(artefacts.release)
+    front = Page(catalog.write(published, now=NOW))
+    assert "2.0 GiB fixed VHD, VHDX, qcow2" in " ".join(front.text.split())
+    text = " ".join(Page(published.catalog / "sample-9" / release.version / "index.html").text.split())
+    assert f"fixed VHD {name}.vhd {release.image.sha256} 2.0 GiB 2.0 GiB azurite, file:///mnt/library" in text
+    assert f"VHDX {name}.vhdx {'a' * 64} 700 MiB 2.0 GiB file:///mnt/library" in text
+    assert f"qcow2 {name}.qcow2 {'b' * 64} 300 MiB 2.0 GiB the build only" in text
+    assert f"-Generation 2 -MemoryStartupBytes 2GB -VHDPath .\\{name}.vhdx" in text
+    assert "Convert-VHD" not in text, "nobody converts what is there"
+    found = json.loads((published.catalog / "catalog.json").read_text())["releases"][1]["release"]
+    assert [item["sha256"] for item in found["outputs"]] == ["a" * 64, "b" * 64]
 
 
 def test_an_expired_certificate_is_not_called_valid(published: Workspace, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from publish_support import NOW, certify
 
 from builder import catalog
 from builder.errors import HallmarkError
+from builder.image.outputs import OutputFile
 from builder.publish import azurite
 from builder.publish.gate import check
 from builder.publish.publish import publish
@@ -131,8 +133,9 @@ def test_publishing_to_a_directory(
 def certify_with_vhdx(built: Artefacts, plan: Plan, pair: keys.KeyPair) -> Path:
     output = built.output("vhdx")
     output.write_bytes(b"the disk in another format")
-    further = {output.name: digest_file(output)}
-    built.certificate.write_text(certify(built.image, plan, pair, further=further))
+    listed = OutputFile(name=output.name, format="vhdx", sha256=digest_file(output), size=26, virtual_size=99)
+    built.outputs.write_text(json.dumps([listed.model_dump()]))
+    built.certificate.write_text(certify(built.image, plan, pair, further={output.name: listed.sha256}))
     return output
 
 
@@ -141,9 +144,17 @@ def test_a_directory_gets_the_further_outputs_too(
 ) -> None:
     output = certify_with_vhdx(built, sample_plan, pair)
     share = tmp_path / "share"
-    publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
-    assert (share / "sample-9-9-20261122-0.vhdx").read_bytes() == output.read_bytes()
-    assert (share / BLOB).read_bytes() == built.image.read_bytes()
+    copy = share / "sample-9-9-20261122-0.vhdx"
+    for _ in range(2):
+        release = publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
+        assert copy.read_bytes() == output.read_bytes()
+        assert (share / BLOB).read_bytes() == built.image.read_bytes()
+        [told] = release.outputs
+        assert (told.name, told.format, told.sha256) == (copy.name, "vhdx", digest_file(output))
+        assert (told.size, told.virtual_size) == (26, 99)
+        assert release.locations[0].outputs == {"vhdx": copy.as_uri()}
+        assert release.image.format == "vhd"
+    assert Release.read(built.release) == release
 
 
 def test_a_further_output_that_was_changed_is_not_published(
@@ -154,6 +165,25 @@ def test_a_further_output_that_was_changed_is_not_published(
     with pytest.raises(HallmarkError, match="the copy is not the image"):
         publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
     assert list(share.iterdir()) == []
+
+
+@pytest.mark.parametrize("listed", [None, "[]"])
+def test_outputs_that_are_not_those_of_the_certificate_are_not_published(
+    listed: str | None,
+    space: Workspace,
+    built: Artefacts,
+    sample_plan: Plan,
+    pair: keys.KeyPair,
+    tmp_path: Path,
+) -> None:
+    certify_with_vhdx(built, sample_plan, pair)
+    changed = built.outputs.read_text().replace(digest_file(built.output("vhdx")), "0" * 64)
+    built.outputs.write_text(listed or changed)
+    share = tmp_path / "share"
+    with pytest.raises(HallmarkError, match=r"image\.vhdx isn't the one that was certified"):
+        publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
+    assert not share.exists()
+    assert not built.release.exists()
 
 
 def test_a_broken_release_record_is_written_anew(
