@@ -204,7 +204,8 @@ def _variant(stem: str, node: syntax.Mapping, reference: Reference) -> variants.
         raise HallmarkError(
             f"the recipe {stem!r} has no variant {reference.variant!r}",
             where=syntax.locate(node, ("variants",), key=True),
-            hint=did_you_mean(reference.variant, [name for name in known if name]) or "it has no variants",
+            hint=did_you_mean(reference.variant, [name for name in known if name])
+            or "it has none at all; a recipe in another directory is named by its path",
         )
     return found
 

@@ -77,6 +77,15 @@ def test_what_is_no_variant_is_told_with_those_that_are(tree: RecipeTree, asked:
     assert caught.value.hint
 
 
+def test_a_name_that_begins_like_a_recipe_is_told_what_to_do(tree: RecipeTree) -> None:
+    tree.demo()
+    with pytest.raises(HallmarkError, match="'demo-9' has no variant 'library'") as caught:
+        name_of("demo-9-library", images=tree.root)
+    assert "named by its path" in str(caught.value)
+    (elsewhere := tree.root.parent / "demo-9-library.yaml").write_text("recipe: demo-9-library\n")
+    assert name_of(str(elsewhere)) == "demo-9-library"
+
+
 def test_a_name_of_no_recipe_stays_as_it_is(tree: RecipeTree) -> None:
     """Artefacts outlive their recipe."""
     assert name_of("gone-7", images=tree.root) == "gone-7"
