@@ -76,8 +76,10 @@ def parser() -> argparse.ArgumentParser:
         )
     sub = verb("explain", verbs.explain, "print every value of a recipe with the line that it comes from")
     mirrored(sub)
-    sub.add_argument("recipe", help="a full name (sample-9, rhel-9-payg) or a path (mine.yaml:payg)")
-    sub.add_argument("path", nargs="?", default="", help="a dotted path (disk.size_mib); default: everything")
+    sub.add_argument(
+        "recipe", nargs="?", help="a full name or a path (mine.yaml:payg); default: every variant of all"
+    )
+    sub.add_argument("path", nargs="?", help="a dotted path (disk.size_mib); default: everything")
     verb("schema", verbs.schema, "write images/recipe.schema.json, which editors use")
     sub = verb(
         "diff", verbs.diff, "print what differs between two recipes, locks or images (status 3 if anything)"

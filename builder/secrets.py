@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from typing import TYPE_CHECKING
 
 from builder.errors import HallmarkError
 from builder.redaction import register_secret
+
+# Every command reads recipes, whose language imports this module; few need the library, which loads slowly.
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["NO_TLS", "REFERENCE", "ClientTls", "SecretReference", "TlsFiles", "resolve", "resolve_tls"]
 
@@ -135,6 +136,8 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def _certificate(text: str, reference: SecretReference, what: str) -> x509.Certificate:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificate(text.encode())
     except ValueError:
@@ -142,6 +145,9 @@ def _certificate(text: str, reference: SecretReference, what: str) -> x509.Certi
 
 
 def _public_key(text: str, reference: SecretReference, what: str) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
     try:
         return _public_bytes(serialization.load_pem_private_key(text.encode(), None).public_key())
     except (ValueError, UnsupportedAlgorithm):
@@ -156,6 +162,8 @@ def _public_key(text: str, reference: SecretReference, what: str) -> bytes:
 
 
 def _public_bytes(key: object) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
     dump = getattr(key, "public_bytes")  # noqa: B009 - the union of key types has no common base
     data: bytes = dump(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return data

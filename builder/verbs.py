@@ -70,7 +70,7 @@ def plan(options: argparse.Namespace, workspace: Workspace) -> int:
 def explain(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.recipe import cli
 
-    return cli.explain_command(options.recipe, options.path, options.repositories)
+    return cli.explain_command(options.recipe, options.path or "", options.repositories)
 
 
 def matrix(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -123,8 +123,8 @@ def build(options: argparse.Namespace, workspace: Workspace) -> int:
 
 def boot(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.pipeline import existing
-    from builder.vm import interactive
     from builder.vm.acceleration import probe
+    from builder.vm.shell import interactive
 
     image = Path(options.image)
     if not image.is_file():

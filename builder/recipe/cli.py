@@ -97,17 +97,24 @@ def plan_command(recipes: Sequence[str], mirrors: Path | None = None) -> int:
     return 0
 
 
-def explain_command(name: str, path: str = "", mirrors: Path | None = None) -> int:
-    """Print every effective value of a recipe, at or below a dotted path, with where it comes from."""
-    for item in explain(substitute(load(find(name)), mirrors), path):
-        log.result(
-            item,
-            kind="value",
-            path=item.path,
-            value=item.value,
-            where=str(item.where),
-            overrode=[{"value": value, "where": str(where)} for value, where in item.overrode],
-        )
+def explain_command(name: str | None, path: str = "", mirrors: Path | None = None) -> int:
+    """Print every effective value of a recipe (of every variant of all of them if none is named), at or below
+    a dotted path, with where it comes from.
+    """
+    for reference in [find(name)] if name else _everything():
+        recipe = substitute(load(reference), mirrors)
+        if not name:
+            log.result(f"# {recipe.name}", kind="recipe", recipe=recipe.name)
+        for item in explain(recipe, path):
+            log.result(
+                item,
+                kind="value",
+                recipe=recipe.name,
+                path=item.path,
+                value=item.value,
+                where=str(item.where),
+                overrode=[{"value": value, "where": str(where)} for value, where in item.overrode],
+            )
     return 0
 
 

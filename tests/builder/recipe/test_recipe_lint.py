@@ -15,7 +15,7 @@ from recipe_tree import RecipeTree
 from builder import log
 from builder.recipe import Finding, RecipeError, Violation, expand, find, lint, load, plan, refuse
 from builder.recipe.cli import explain_command, lint_command
-from builder.recipe.load import IMAGES
+from builder.recipe.load import IMAGES, names
 from builder.recipe.rules import RULES
 
 TODAY = date(2026, 11, 22)
@@ -195,3 +195,11 @@ def test_programs_read_one_object_a_line(tree: RecipeTree, capsys: pytest.Captur
     assert explain_command(str(path), "disk.size_mib") == 0
     (value,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (value["path"], value["value"]) == ("disk.size_mib", 12288)
+
+
+def test_explain_without_a_name_tells_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain_command(None, "") == 0
+    told = capsys.readouterr().out
+    everything = [load(variant).name for name in names() for variant in expand(find(name))]
+    assert re.findall(r"^# (.+)$", told, re.MULTILINE) == everything
+    assert "disk.size_mib = 12288    # images/sample-9.yaml:" in told
