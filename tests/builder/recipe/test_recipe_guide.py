@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import pytest
+
+from builder.cli import main
 from builder.recipe import expand, find, load, plan, substitute
 from builder.recipe.load import IMAGES, names
 
+#: Verbs that need neither root nor the network, nor anything that was built.
+READERS = ("diff", "explain", "lint", "matrix", "plan")
 GUIDE = (IMAGES / "README.md").read_text(encoding="utf-8")
 VERSION = "9.20261122.0"
 
@@ -58,3 +64,20 @@ def test_the_tables_have_every_recipe_and_every_layer() -> None:
     }
     layers = {path.stem for path in (IMAGES / "layers").glob("*.yaml")} - {"rhel"}  # stands beside `el`
     assert told == set(names()) | layers
+
+
+COMMANDS = [
+    line
+    for line in re.findall(r"`hallmark ([^`]+)`", GUIDE)
+    if line.split()[0] in READERS and "FILE" not in line and ".lock.yaml" not in line and "build/" not in line
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_guide_answer(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(line)) == (3 if line.startswith("diff") else 0)
+    assert capsys.readouterr().out
+
+
+def test_there_are_commands_of_most_kinds() -> None:
+    assert {line.split()[0] for line in COMMANDS} >= {"diff", "explain", "lint", "matrix"}
