@@ -207,10 +207,8 @@ def judge(
     used = {verdict.requirement.id for verdict in verdicts if verdict.kind == "waived"}
     # An error refuses the certificate by itself, and says nothing about whether the waiver is needed.
     undecided = {verdict.requirement.id for verdict in verdicts if verdict.kind == "error"}
-    elsewhere = {verdict.requirement.id for verdict in verdicts if verdict.kind == "not-applicable"}
     for identifier, waiver in holding.items():
-        # A waiver of all recipes is there for those of them that the requirement is about.
-        if identifier in used | undecided or (waiver.scope == "*" and identifier in elsewhere):
+        if identifier in used | undecided:
             continue
         if identifier not in catalogue:
             why = "the catalogue knows no such requirement"
