@@ -74,8 +74,8 @@ def test_release_windows_reach_the_plan(tmp_path: Path) -> None:
             (tmp_path / "layers").symlink_to(IMAGES / "layers")
         return make(tmp_path / "rhel-9.yaml").kernel.arguments[4:]
 
-    assert arguments("7.9") == ("crashkernel=auto", "scsi_mod.use_blk_mq=y")
-    assert arguments("8.10") == ("crashkernel=auto", "loglevel=3")
+    assert arguments("7.9") == ("scsi_mod.use_blk_mq=y",)
+    assert arguments("8.10") == ("loglevel=3",)
     assert arguments("9.5") == ("loglevel=3",)
     assert arguments("9.6") == ("loglevel=3", "nvme_core.io_timeout=240")
     assert arguments("9.7") == ("nvme_core.io_timeout=240",)
