@@ -23,6 +23,7 @@ SSH = """#!/bin/sh
 for last in "$@"; do :; done
 [ -e "$FAKE/broken" ] && { echo 'Connection reset by peer' >&2; exit 255; }
 [ "$last" = subject ] && exit 0
+cat "$FAKE/motd" 2>/dev/null
 exec sh -c "$last"
 """
 
@@ -51,6 +52,32 @@ def test_commands_keep_their_words_status_and_both_outputs(guest: BootedView, tm
     record = json.loads((tmp_path / "evidence.jsonl").read_text().splitlines()[0])
     assert (record["status"], record["variant"], record["stderr"]["text"]) == (3, "uefi", "bad\n")
     assert not list((tmp_path / "booted").iterdir())
+
+
+def test_commands_share_a_shell_and_nothing_else(guest: BootedView, tmp_path: Path) -> None:
+    run = guest.host.run
+    (shell,) = {run("echo $PPID").stdout for _ in range(3)}
+    run("cd /tmp; x=1; exit 3")
+    assert run("pwd; echo ${x-unset}").stdout == f"{Path.cwd()}\nunset\n"
+    assert run("cat").stdout == "", "a command got the next one as its input"
+    assert run("echo it's").rc != 0
+    assert run("true; } ; echo").rc != 0
+    assert run("kill -9 $$").rc == 137
+    assert run("printf 'no newline'; exit 7").stdout == "no newline"
+    assert run("echo $PPID").stdout == shell
+
+
+def test_a_shell_that_was_lost_is_replaced(guest: BootedView) -> None:
+    first = guest.host.run("echo $PPID").stdout
+    with pytest.raises(HallmarkError, match="doesn't answer what it is asked"):
+        guest.host.run("echo last words >&2; kill -9 $PPID")
+    second = guest.host.run("echo $PPID").stdout
+    assert second.strip().isdigit() and second != first
+
+
+def test_what_a_login_prints_is_nobodys_answer(guest: BootedView, tmp_path: Path) -> None:
+    (tmp_path / "motd").write_text("Welcome!\n")
+    assert guest.host.run("echo on").stdout == "on\n"
 
 
 def test_a_hanging_command_is_an_error(guest: BootedView) -> None:
