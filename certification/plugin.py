@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hallmark-catalogue", default=str(catalogues.REQUIREMENTS), help="directory of requirements"
     )
     group.addoption("--hallmark-only", help="comma-separated requirement ids: look at these alone")
+    group.addoption("--hallmark-asked", help="comma-separated ids of optional requirements to look at, too")
     group.addoption(
         "--hallmark-test-seconds",
         type=float,
