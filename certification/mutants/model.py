@@ -45,7 +45,7 @@ _SAMPLE = Subject.from_os_release(
 )
 MUTANTS = Path(__file__).resolve().parent
 #: A part of it may hold ``*``, which stands for the first match by name (versions change, directories don't).
-GuestPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9@+:._,*-]+)+$")]
+GuestPath = Annotated[str, Field(pattern=r"^((/[A-Za-z0-9@+:._,*-]+)+|/)$")]
 Octal = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]
 

@@ -1,4 +1,4 @@
-"""SCAP profiles, rule by rule against what is expected of a cloud image: for policies that ask for one."""
+"""SCAP profiles, rule by rule against what is expected of a cloud image; for policies that ask for one."""
 
 from __future__ import annotations
 

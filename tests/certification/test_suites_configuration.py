@@ -25,6 +25,8 @@ KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-small"
 STATE = "/etc/crypto-policies"
 
 CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
+    ("security.root-directory", {"/ 700": ""}),
+    ("security.root-directory", {"/ 777": ""}),
     ("ccsp.cpu-vulnerabilities", {BLS: GOOD_BLS.replace(" ro ", " ro mitigations=off ")}),
     ("ccsp.cpu-vulnerabilities", {BLS: None}),
     ("ccsp.syslog-config-default", {"/etc/rsyslog.d/away.conf": "*.* @@logs.corp:514\n"}),
