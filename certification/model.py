@@ -180,12 +180,16 @@ class Requirement(Model):
 
 
 class Check(Model):
-    """One comparison that a test made: what was looked at, what was expected and what was seen."""
+    """One comparison that a test made: what was looked at, what was expected and what was seen.
+
+    ``unique``: no two machines of an image may show this; whoever has seen two compares.
+    """
 
     what: str
     expected: str
     observed: str
     ok: bool
+    unique: bool = False
 
 
 class SupportEnd(Model):
