@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
+from certification.testkit import support_report
 from certification.views import open_view
 from certification.views.ssh import BootedView
 
@@ -111,6 +113,31 @@ def test_files_globs_and_listings(guest: BootedView, tmp_path: Path) -> None:
     assert backend.fetch(str(odd)) == backend.fetch(str(odd))
     assert backend.glob(f"{tmp_path}/b*") == [str(tmp_path / "bin"), str(tmp_path / "booted")]
     assert backend.glob(f"{tmp_path}/none*") == []
+
+
+SOS = """#!/bin/sh
+[ "$1 $2 $4 $6 $8" = "report --batch $PWD 1 kernel,rpm" ] || { echo "unknown: $*"; exit 2; }
+sleep "$NEEDS"; mkdir -p s/sos_commands/kernel s/sos_commands/rpm
+touch s/sos_commands/kernel/a s/sos_commands/rpm/b
+tar -cJf sosreport-x.tar.xz s; touch sosreport-x.tar.xz.sha256
+"""
+
+
+@pytest.mark.parametrize("needs", ["0", "1"])
+def test_a_support_report_is_begun_and_collected_later(
+    guest: BootedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: str
+) -> None:
+    monkeypatch.setenv("NEEDS", needs)
+    (tmp_path / "bin/sos").write_text(SOS)
+    (tmp_path / "bin/sos").chmod(0o755)
+    began = time.monotonic()
+    assert guest.host.run(support_report.begin(guest.host.backend)).rc == 0
+    assert needs == "0" or time.monotonic() - began < 1, "it was waited for"
+    answer = guest.host.run(support_report.collect(guest.host.backend)).stdout
+    assert answer.splitlines() == ["status: 0", "sos_commands/kernel", "sos_commands/rpm", "removed"]
+    nonce = guest.host.backend.made("report", bytes).decode()
+    assert not Path(f"/var/tmp/certification-{nonce}").exists()
+    assert guest.host.run(support_report.collect(guest.host.backend)).rc == 1
 
 
 def test_the_view_needs_a_guest(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ IDENTITY = "0123456789abcdef" * 2
 GOOD: dict[str, Answers] = {
     "ccsp.cpu-vulnerabilities": {"proc/cmdline": "root=UUID=1 ro", "vulnerabilities": "\n".join(f"/sys/x/fault{n}:Mitigation: on" for n in range(9))},
     "ccsp.no-tech-preview-modules": {"journalctl -k": LOG, "tainted": "0"},
+    "ccsp.sosreport-works": {"certification-": "status: 0\nsos_commands/kernel\nsos_commands/rpm\nremoved"},
     "azure.serial-getty": {"proc/cmdline": "console=tty1 console=ttyS0", "is-active": "active", "journalctl -k": KERNEL_LOG},
     "azure.waagent-runtime": {"import azurelinuxagent": ""},
     "azure.root-grows": {"findmnt -no SOURCE": "/dev/vda4", "lsblk": f"vda4 {14 << 30} part\nvda {16 << 30} disk", "cat vda\\*/start": str(4 << 20), "grep -lx": "vda4/start", "/size": str((14 << 30) // 512 - 34), "findmnt -bno SIZE": str(13 << 30)},
@@ -66,6 +67,10 @@ BAD: list[tuple[str, Answers]] = [
     ("ccsp.cpu-vulnerabilities", {"vulnerabilities": ""}),
     ("ccsp.no-tech-preview-modules", {"journalctl -k": LOG + "\nTECH PREVIEW: nested may not be fully supported."}),
     ("ccsp.no-tech-preview-modules", {"tainted": str(1 << 29)}),
+    ("ccsp.sosreport-works", {"certification-": "status: 1\nsos_commands/kernel\nsos_commands/rpm\nremoved"}),
+    ("ccsp.sosreport-works", {"certification-": "status: 0\nsos_commands/kernel\nremoved"}),
+    ("ccsp.sosreport-works", {"certification-": "status: 0\nsos_commands/kernel\nsos_commands/rpm\n/var/tmp/x"}),
+    ("ccsp.sosreport-works", {"certification-": (1, "")}),
     ("azure.serial-getty", {"is-active": (3, "inactive")}),
     ("azure.serial-getty", {"journalctl -k": LOG}),
     ("azure.serial-getty", {"proc/cmdline": "console=ttyS0 console=tty1"}),
