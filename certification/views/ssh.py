@@ -81,16 +81,21 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def decode(self, data: bytes) -> str:
         return data.decode("utf-8", errors="replace")
 
-    def run(self, command: str, *args: str, timeout: float | None = None, **kwargs: Any) -> CommandResult:
+    def run(
+        self, command: str, *args: str, timeout: float | None = None, login: bool = False, **kwargs: Any
+    ) -> CommandResult:
         """Run a shell command in the guest as root.
 
         :param timeout: seconds.
+        :param login: in a session of its own, with the environment and the pipes of a login. Services may get
+            those handed over; what the shell of all the other commands has opened, SELinux may refuse them.
         :raises HallmarkError: no answer in time, too much output, or the connection broke.
         """
         command = self.quote(command, *args)
         began = time.monotonic()
         try:
-            answer = self._ask(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+            ask = self._ask_apart if login else self._ask
+            answer = ask(command, limit=_OUTPUT_LIMIT, timeout=timeout)
         except HallmarkError as error:
             self._evidence.failure(command, what=error.what, seconds=time.monotonic() - began)
             raise
@@ -192,10 +197,18 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
             command, lambda seconds: self._shell.run(command, timeout=seconds, limit=limit), timeout
         )
 
-    def _copy(self, command: str, *, limit: int) -> tuple[int, Path, Path]:
+    def _ask_apart(self, command: str, *, limit: int, timeout: float | None = None) -> Answer:
+        """The answer to a command in a session of its own."""
+        status, out, err = self._copy(command, limit=limit, timeout=timeout)
+        answer = Answer(status, out.read_bytes(), err.read_bytes())
+        out.unlink()
+        err.unlink()
+        return answer
+
+    def _copy(self, command: str, *, limit: int, timeout: float | None = None) -> tuple[int, Path, Path]:
         """The status of a command in a session of its own, and its outputs in files."""
         return self._patiently(
-            command, lambda seconds: self._session(command, limit=limit, timeout=seconds), None
+            command, lambda seconds: self._session(command, limit=limit, timeout=seconds), timeout
         )
 
     def _patiently(self, command: str, ask: Callable[[float], _T], timeout: float | None) -> _T:

@@ -69,6 +69,15 @@ def test_commands_share_a_shell_and_nothing_else(guest: BootedView, tmp_path: Pa
     assert run("echo $PPID").stdout == shell
 
 
+def test_a_login_is_a_session_of_its_own(guest: BootedView, tmp_path: Path) -> None:
+    shell = guest.host.run("echo $PPID").stdout
+    done = guest.host.run("echo $PPID; echo bad >&2; exit 3", login=True)
+    assert (done.rc, done.stderr) == (3, "bad\n") and done.stdout not in ("", shell)
+    with pytest.raises(HallmarkError, match="did not finish a command within"):
+        guest.host.run("sleep 30", login=True, timeout=0.5)
+    assert not list((tmp_path / "booted").glob("out-1"))
+
+
 def test_a_shell_that_was_lost_is_replaced(guest: BootedView) -> None:
     first = guest.host.run("echo $PPID").stdout
     with pytest.raises(HallmarkError, match="doesn't answer what it is asked"):
