@@ -44,9 +44,9 @@ def test_a_damage_turns_its_rule_red_and_no_other(
     damage = model.Mutant.model_validate(
         {
             "id": "group-for-everybody",
-            "what": [{"change": "/etc/group", "mode": "0666"}],
+            "what": [{"change": "/etc/group", "mode": "0664"}],
             "red": {PROFILE: "file_permissions_etc_group"},
-            "why": "Every user makes himself an administrator.",
+            "why": "Whoever is in its group makes himself an administrator.",
         }
     )
     copy = tmp_path / "image.vhd"
