@@ -90,7 +90,15 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def updates(session: nox.Session) -> None:
     """Install the kernel again in a running guest, make its initramfs there, and restart it."""
-    session.run("pytest", "-m", "slow", "--durations=5", *session.posargs, external=True)
+    words = session.posargs or ["tests/test_boot.py", "-m", "slow"]
+    session.run("pytest", "--durations=5", *words, external=True)
+
+
+@nox.session
+def openscap(session: nox.Session) -> None:
+    """Judge the sample image by a SCAP profile, and a damaged copy of it."""
+    words = session.posargs or ["tests/certification/test_openscap_image.py"]
+    session.run("pytest", "--durations=5", *words, external=True)
 
 
 @nox.session

@@ -29,7 +29,7 @@ from builder.vm.firmware import Firmware
 from builder.vm.machine import Machine, boot
 from builder.vm.serial import SerialLog
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
-from certification import certificate, judge, keys, observe, report
+from certification import catalogue, certificate, judge, keys, observe, policy, report
 from certification.model import View
 
 __all__ = [
@@ -111,6 +111,8 @@ def _observe_all(
 
     first = next((look.firmware for look in looks if look.firmware), None)
     sharing = side_by_side(acceleration, memory_mib=_GUEST_MIB)
+    known = catalogue.load()
+    asked = policy.optional(plan.certification.policies, catalogue=known)
 
     def one(look: _Look) -> StageReport:
         return run_stage(
@@ -122,6 +124,7 @@ def _observe_all(
                 "code": code_digest(*_CODE),
                 "targets": " ".join(plan.certification.targets),
                 "claim": claim,
+                "asked": " ".join(name for name in asked if look.view in known[name].views),
             },
             outputs=tuple(_results(artefacts, look)),
             make=lambda: _observe(
@@ -131,6 +134,7 @@ def _observe_all(
                 acceleration,
                 claim,
                 cpus=sharing.cpus,
+                asked=asked,
                 again=look.firmware not in (None, first),
             ),
         )
@@ -156,6 +160,7 @@ def _observe(
     claim: str,
     *,
     cpus: int,
+    asked: tuple[str, ...],
     again: bool,
 ) -> None:
     work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
@@ -170,6 +175,7 @@ def _observe(
                 out=out,
                 logs=artefacts.log,
                 claim=claim,
+                asked=asked,
                 force_tcg=acceleration.kind == "tcg",
             )
         else:

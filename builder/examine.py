@@ -22,7 +22,7 @@ from builder.recipe import Plan, find, load, plan
 from builder.vm.acceleration import probe
 from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
-from certification import catalogue, certificate, judge, keys, observe, recording, report
+from certification import catalogue, certificate, judge, keys, observe, policy, recording, report
 
 __all__ = ["Judging", "SshTarget", "command", "machines", "replay", "requirement"]
 
@@ -168,10 +168,17 @@ def replay(workspace: Workspace, path: Path, *, judging: Judging, out: Path, key
     recorded = recording.load(path)
     # What was recorded on a running machine never had an image; nothing else may lack a view.
     machine = all(item.view == "booted" and item.run and not item.run.before for item in recorded)
+    asked = policy.optional(judging.policies, catalogue=catalogue.load())
     with _work(workspace) as work:
         for item in recorded:
             observe.observe(
-                item.view, None, out=work / item.name, logs=work / "log", variant=item.variant, replay=path
+                item.view,
+                None,
+                out=work / item.name,
+                logs=work / "log",
+                variant=item.variant,
+                replay=path,
+                asked=asked,
             )
         return _judge(
             [work / item.name / "observations.jsonl" for item in recorded],

@@ -25,6 +25,7 @@ from builder.redaction import pump, redact, register_secret
 __all__ = [
     "Completed",
     "attach",
+    "converse",
     "die_with_parent",
     "find_program",
     "redact",
@@ -185,6 +186,34 @@ def spawn(
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(grace)
             _kill_group(process)
+
+
+@contextmanager
+def converse(argv: Sequence[Arg]) -> Iterator[subprocess.Popen[bytes]]:
+    """Talk with a program for the length of a ``with`` block: its stdin, stdout and stderr are unbuffered
+    pipes. It and its children are killed at the end.
+
+    :raises HallmarkError: the program is not installed.
+    """
+    words = _words(argv)
+    words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
+    log.debug(f"$ {redact(shlex.join(words))} <>")
+    process = subprocess.Popen(
+        words,
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        _kill_group(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @contextmanager

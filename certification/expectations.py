@@ -263,6 +263,11 @@ class Facts:
         row = self.dotnet(channel)
         return None if row is None else EndOfSupport(f".NET {channel}", row["ends"])
 
+    def profile(self, name: str) -> Mapping[str, Any] | None:
+        """How a SCAP profile is judged on this release, see facts/openscap.yaml; None when nobody knows."""
+        rows = self.rows("openscap", name)
+        return next((row for row in rows if self.os_id in row["os"]), None)
+
     def listed(self, file: str, key: str) -> list[str]:
         """A plain list of words in ``facts/<file>.yaml``."""
         return [str(word) for word in self._file(file)[key]]

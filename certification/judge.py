@@ -316,6 +316,9 @@ def _merge(
         errors += [f"{run.name}: {item.message}" for item in own if item.outcome == "error"]
     if errors:
         return "error", "; ".join(errors), tuple(seen)
+    shared = _shared(seen)
+    if shared:
+        return "fail", "; ".join(shared), tuple(seen)
     failures = [item for item in seen if item.outcome == "fail"]
     passes = [item for item in seen if item.outcome == "pass"]
     if failures:
@@ -328,6 +331,16 @@ def _merge(
     if not seen:
         return "error", "nobody looked: it is decided in the first booted look", ()
     return "not-applicable", "; ".join(dict.fromkeys(item.message for item in seen)), tuple(seen)
+
+
+def _shared(seen: Sequence[Observation]) -> list[str]:
+    """What two machines of the image have in common although each must have its own."""
+    owners: dict[tuple[str, str], list[Observation]] = {}
+    for item in seen:
+        for check in item.checks:
+            if check.unique:
+                owners.setdefault((check.what, check.observed), []).append(item)
+    return [f"{what}: the same in {_names(items)}" for (what, _), items in owners.items() if len(items) > 1]
 
 
 def _view(run: Run) -> str | None:

@@ -138,6 +138,7 @@ class Requirement(Model):
     ``views`` are the ways to look that can prove it. ``not_provable_here`` says what would prove it when none
     can (a real Azure or Hyper-V host); such an entry is listed in every report and decided in none. ``once``:
     the firmware makes no difference, so that the first booted look decides for those that follow.
+    ``optional``: it is looked at only when it is asked for, because a policy in force selects it.
     """
 
     id: Identifier
@@ -148,6 +149,7 @@ class Requirement(Model):
     views: tuple[View, ...] = ()
     not_provable_here: str | None = None
     once: bool = False
+    optional: bool = False
     rationale: Text
     remedy: Text
     source: tuple[Text, ...] = Field(min_length=1)
@@ -172,16 +174,22 @@ class Requirement(Model):
             raise ValueError("give either views or not_provable_here")
         if len(set(self.views)) != len(self.views):
             raise ValueError("a view is listed twice")
+        if self.optional and "booted" in self.views:
+            raise ValueError("only what is decided without a boot can be optional")
         return self
 
 
 class Check(Model):
-    """One comparison that a test made: what was looked at, what was expected and what was seen."""
+    """One comparison that a test made: what was looked at, what was expected and what was seen.
+
+    ``unique``: no two machines of an image may show this; whoever has seen two compares.
+    """
 
     what: str
     expected: str
     observed: str
     ok: bool
+    unique: bool = False
 
 
 class SupportEnd(Model):

@@ -45,6 +45,7 @@ def observe(
     suites: Path = SUITES,
     catalogue: Path = REQUIREMENTS,
     only: tuple[str, ...] = (),
+    asked: tuple[str, ...] = (),
     test_seconds: float = 120,
 ) -> None:
     """Run the suites against one view of an image.
@@ -61,6 +62,7 @@ def observe(
     :param again: another firmware was looked at before; leave out what is decided once.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
+    :param asked: optional requirements to look at, too (``certification.policy.optional``).
     :param test_seconds: the deadline of each single test.
     :raises HallmarkError: the image can't be read, or the catalogue is broken.
     """
@@ -90,6 +92,8 @@ def observe(
         argv += ["--hallmark-force-tcg"]
     if only:
         argv += ["--hallmark-only", ",".join(only)]
+    if asked:
+        argv += ["--hallmark-asked", ",".join(asked)]
     argv += [str(suites)]
     # The suites are read from the project, not from wherever the caller stands; bytecode would change their
     # digest directory under a running certification.
@@ -118,6 +122,7 @@ def observe(
             catalogue=catalogue,
             suites=suites,
             only=only,
+            asked=asked,
             started=started,
             seconds=seconds,
         )
@@ -136,6 +141,7 @@ def give_up(
     catalogue: Path = REQUIREMENTS,
     suites: Path = SUITES,
     only: tuple[str, ...] = (),
+    asked: tuple[str, ...] = (),
     started: datetime | None = None,
     seconds: float = 0.0,
 ) -> None:
@@ -157,7 +163,8 @@ def give_up(
             continue  # the line that was being written when the process ended
     decided = {observation.requirement for observation in kept}
     for entry in known:
-        if view in entry.views and entry.id not in decided and (not only or entry.id in only):
+        meant = entry.id in only if only else not entry.optional or entry.id in asked
+        if view in entry.views and entry.id not in decided and meant:
             message = trouble.splitlines()[0]
             kept.append(
                 Observation(

@@ -26,6 +26,7 @@ __all__ = ["TEST_SECONDS"]
 
 #: Seconds that one test may take.
 TEST_SECONDS = 120.0
+_DEAR = 3
 _key = pytest.StashKey["Session"]()
 _checks_key = pytest.StashKey[Checks]()
 
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hallmark-catalogue", default=str(catalogues.REQUIREMENTS), help="directory of requirements"
     )
     group.addoption("--hallmark-only", help="comma-separated requirement ids: look at these alone")
+    group.addoption("--hallmark-asked", help="comma-separated ids of optional requirements to look at, too")
     group.addoption(
         "--hallmark-test-seconds",
         type=float,
@@ -158,7 +160,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     session = item.config.stash.get(_key, None)
     if session is None:
         return (yield)
-    with deadline(session.test_seconds):
+    # What is optional is so because it is dear.
+    dear = session.catalogue[_requirement_of(item)].optional
+    with deadline(session.test_seconds * (_DEAR if dear else 1)):
         return (yield)
 
 

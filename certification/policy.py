@@ -17,7 +17,7 @@ from builder.workspace import digest_file
 from certification.catalogue import Catalogue, load_yaml
 from certification.model import Model, Severity
 
-__all__ = ["POLICIES", "Decision", "Policy", "Selected", "load", "select"]
+__all__ = ["POLICIES", "Decision", "Policy", "Selected", "load", "optional", "select"]
 
 POLICIES = Path(__file__).resolve().parent / "policies"
 _RANK: Mapping[Severity, int] = {"info": 0, "should": 1, "must": 2}
@@ -130,6 +130,15 @@ def select(names: Sequence[str], *, catalogue: Catalogue, directory: Path = POLI
                 severities[entry.id] = severity
             origins[entry.id] = (*origins.get(entry.id, ()), policy.name)
     return Selected(policies, severities, origins)
+
+
+def optional(names: Sequence[str], *, catalogue: Catalogue, directory: Path = POLICIES) -> tuple[str, ...]:
+    """The optional requirements that the policies ``names`` ask for, sorted.
+
+    :raises HallmarkError: no policy is named, or one can't be read.
+    """
+    selected = select(names, catalogue=catalogue, directory=directory)
+    return tuple(sorted(name for name in selected.severities if catalogue[name].optional))
 
 
 def _matches(part: Selector, identifier: str, area: str, severity: Severity) -> bool:

@@ -37,6 +37,7 @@ class Session:
         self.catalogue = catalogues.load(Path(option("hallmark_catalogue")))
         only = option("hallmark_only")
         self.only = frozenset(only.split(",")) if only else None
+        self.asked = frozenset((option("hallmark_asked") or "").split(","))
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "run.json").unlink(missing_ok=True)
         self.evidence = EvidenceLog(self.out / "evidence.jsonl", view=self.view, variant=self.variant)
@@ -120,7 +121,9 @@ class Session:
         """Whether this look is asked about a requirement, if it is one of its view."""
         if self.again and entry.once:
             return False
-        return self.only is None or entry.id in self.only
+        if self.only is None:
+            return not entry.optional or entry.id in self.asked
+        return entry.id in self.only
 
     def write(self, observation: Observation) -> None:
         """Append an observation."""

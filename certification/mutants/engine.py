@@ -36,7 +36,6 @@ from certification.views.base import identity
 __all__ = ["Finding", "Outcomes", "Verdict", "baseline", "examine", "judge", "plan"]
 
 _RANK: Mapping[Outcome, int] = {"not-applicable": 0, "pass": 1, "fail": 2, "error": 3}
-_RED = ("fail", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,8 @@ def judge(look: Iterable[Mutant], *, good: Outcomes, seen: Outcomes) -> Finding:
 def _verdict(mutant: Mutant, good: Outcomes, seen: Outcomes) -> Verdict:
     for name, shows in mutant.red.items():
         before, now = good.outcomes.get(name, "missing"), seen.outcomes.get(name, "missing")
-        if before in _RED:
+        # What the sample lacks is red for that reason already; the damage has to be told from it.
+        if before == "error" or (before == "fail" and shows in good.messages[name]):
             return Verdict(mutant, False, f"{name} is {before} on the undamaged image already")
         if now != "fail":
             return Verdict(mutant, False, f"{name} is {now}: {seen.messages.get(name, '')[:200]}")

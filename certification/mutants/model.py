@@ -45,7 +45,7 @@ _SAMPLE = Subject.from_os_release(
 )
 MUTANTS = Path(__file__).resolve().parent
 #: A part of it may hold ``*``, which stands for the first match by name (versions change, directories don't).
-GuestPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9@+:._,*-]+)+$")]
+GuestPath = Annotated[str, Field(pattern=r"^((/[A-Za-z0-9@+:._,*-]+)+|/)$")]
 Octal = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]
 
@@ -124,7 +124,9 @@ class Ramdisk(Model):
 
 
 class Install(Model):
-    """Enter a package without files into the rpm database. ``signed``: with the sample's test key."""
+    """Enter a package into the rpm database. ``signed``: with the sample's test key; ``files``: paths that it
+    claims to hold (nothing is written there).
+    """
 
     install: Text
     version: str = "1"
@@ -133,6 +135,7 @@ class Install(Model):
     signed: bool = True
     requires: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
+    files: tuple[GuestPath, ...] = ()
 
 
 class Erase(Model):
@@ -226,7 +229,7 @@ class Mutant(Model):
     """One damage.
 
     :param red: requirements that must fail, each with a text that its failure must contain: it fails for this
-        reason and for no other.
+        reason and for no other. One that the undamaged image fails must say this only now.
     :param may_red: requirements that may change; every other one must be as on the undamaged image.
     :param alone: the damage hides so much that no other may be judged in the same look.
     :param why: what such an image would do to its user, or why the neighbours may change.

@@ -192,6 +192,8 @@ def _package(operation: Install) -> bytes:
         builder.requires(name)
     for name in operation.provides:
         builder.provides(name)
+    for path in operation.files:
+        builder.with_file_contents(b"mutant", rpm_rs.FileOptions.new(path))
     made = builder.build_and_sign(rpm_rs.Signer(_KEY.read_bytes())) if operation.signed else builder.build()
     data: bytes = made.to_bytes()
     return data

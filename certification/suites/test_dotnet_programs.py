@@ -102,7 +102,7 @@ def test_no_denial(guest: Guest, check: Checks) -> None:
     for version in versions[-1:]:
         script = _script(guest, version, "zones", cultures=False)
         run = f"systemd-run --quiet --pipe --wait --collect sh -c {shlex.quote(script)}"
-        output = guest.host.run(run)
+        output = guest.host.run(run, login=True)
         check.contains(
             f"the program as a service on {version}", expected="summer=120", observed=output.stdout
         )

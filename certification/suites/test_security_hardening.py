@@ -38,6 +38,14 @@ def test_accounts_agree(guest: Guest, check: Checks) -> None:
     check.empty("passwords outside shadow", observed=[a.name for a in guest.accounts if a.password != "x"])
 
 
+@requirement("security.root-directory")
+def test_root_directory(guest: Guest, check: Checks) -> None:
+    entry = guest.inventory.get("/")
+    check.one_of("mode of /", expected=("0555", "0755"), observed=f"{entry.mode:04o}" if entry else "missing")
+    owner = f"{entry.uid}:{entry.gid}" if entry else "nobody"
+    check.equal("owner and group of /", expected="0:0", observed=owner)
+
+
 @requirement("security.ssh-hardening")
 def test_sshd_baseline(guest: Guest, facts: Facts, check: Checks) -> None:
     for row in facts.rows("settings", "sshd"):

@@ -18,6 +18,7 @@ from pathlib import Path
 import guestfs
 
 from builder.errors import HallmarkError
+from builder.run import run
 
 __all__ = ["Appliance"]
 
@@ -121,6 +122,18 @@ class Appliance:
             with self._explained(f"{directory} in the image can't be read"):
                 self._guest.tar_out(directory, target.name)
             return Path(target.name).read_bytes()
+
+    def unpack(self, target: Path) -> None:
+        """Copy the guest's files into a new directory, with owners and modes, without labels.
+
+        What a running system fills (/dev, /proc, /run, /sys) stays empty.
+        """
+        target.mkdir(mode=0o700)
+        left_out = [f"./{name}/*" for name in ("dev", "proc", "run", "sys")]
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix="tree-") as archive:
+            with self._explained("the files of the image can't be copied out"):
+                self._guest.tar_out("/", archive.name, excludes=left_out)
+            run(["tar", "-x", "-p", "--numeric-owner", "-C", target, "-f", archive.name])
 
     def bind_system(self) -> None:
         """Give the guest's root /proc, /sys, /dev and an empty writable /tmp and /run, for commands in it."""

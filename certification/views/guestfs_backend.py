@@ -12,8 +12,10 @@ import io
 import shlex
 import shutil
 import tarfile
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from builder import log
 from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
 from certification.model import Subject
-from certification.views import rpmdb
+from certification.views import openscap, rpmdb
 from certification.views.appliance import Appliance
 from certification.views.base import disk_subject
 from certification.views.inventory import (
@@ -161,6 +163,15 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
             self._rpmdb = rpmdb.unpack(self._appliance.tar(place, self._work), self._work / "rpmdb")
             self._evidence.directory("rpmdb", {path.name: path for path in self._rpmdb.iterdir()})
         return self._rpmdb
+
+    @contextmanager
+    def unpacked(self) -> Iterator[Path]:
+        """A copy of all files of the guest in a directory on this machine, whose links stay in it."""
+        with tempfile.TemporaryDirectory(dir=self._work, prefix="tree-") as work:
+            tree = Path(work) / "root"
+            self._appliance.unpack(tree)
+            openscap.contain(tree)
+            yield tree
 
     def made(self, name: str, make: Callable[[], bytes]) -> bytes:
         """What ``make`` makes for a test, recorded."""

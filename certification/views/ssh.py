@@ -1,7 +1,8 @@
 """The booted view: a running guest over ssh, through testinfra's ssh backend and our own ssh_config.
 
 Every command has a deadline and an output limit, so that a hanging or babbling guest ends in an error and
-never in a hang. The connection is multiplexed by the ssh_config.
+never in a hang. Commands run one after the other in one shell; what is copied out of the guest gets a session
+of its own. The connection is multiplexed by the ssh_config.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
@@ -26,6 +27,7 @@ from certification.model import Subject
 from certification.views import rpmdb
 from certification.views.base import booted_subject, glob_command
 from certification.views.inventory import FIND_FORMAT, Inventory, pack, parse_find
+from certification.views.shell import Answer, GuestShell, NoAnswer
 
 if TYPE_CHECKING:
     from certification.views.format import ImageBytes
@@ -37,12 +39,12 @@ SUBJECT = "subject"
 _COMMAND_SECONDS = 180.0
 _OUTPUT_LIMIT = 8 << 20
 _FILE_LIMIT = 512 << 20
+_READ_LIMIT = 16 << 20
+# The exit status that says that there is no such regular file.
+_NO_FILE = 44
 # After a command that got no answer: does the guest answer anything at all?
 _PROBE_SECONDS = 15.0
-
-
-class _NoAnswer(HallmarkError):
-    """The guest hangs, or the connection to it broke."""
+_T = TypeVar("_T")
 
 
 class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships no types
@@ -61,6 +63,8 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     ) -> None:
         super().__init__(SUBJECT, ssh_config=str(ssh_config), sudo=sudo)
         self._config = ssh_config
+        self._connect = ("ssh", "-F", ssh_config, "-o", "ConnectTimeout=20", SUBJECT)
+        self._shell = GuestShell([*self._connect, "exec sudo /bin/sh" if sudo else "exec /bin/sh"])
         self._work = work
         self._evidence = evidence
         self._encoding = "utf-8"
@@ -77,25 +81,28 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def decode(self, data: bytes) -> str:
         return data.decode("utf-8", errors="replace")
 
-    def run(self, command: str, *args: str, timeout: float | None = None, **kwargs: Any) -> CommandResult:
+    def run(
+        self, command: str, *args: str, timeout: float | None = None, login: bool = False, **kwargs: Any
+    ) -> CommandResult:
         """Run a shell command in the guest as root.
 
         :param timeout: seconds.
+        :param login: in a session of its own, with the environment and the pipes of a login. Services may get
+            those handed over; what the shell of all the other commands has opened, SELinux may refuse them.
         :raises HallmarkError: no answer in time, too much output, or the connection broke.
         """
         command = self.quote(command, *args)
         began = time.monotonic()
         try:
-            status, out, err = self._ssh(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+            ask = self._ask_apart if login else self._ask
+            answer = ask(command, limit=_OUTPUT_LIMIT, timeout=timeout)
         except HallmarkError as error:
             self._evidence.failure(command, what=error.what, seconds=time.monotonic() - began)
             raise
-        result = self.result(status, command.encode(), out.read_bytes(), err.read_bytes())
-        out.unlink()
-        err.unlink()
+        result = self.result(answer.status, command.encode(), answer.stdout, answer.stderr)
         self._evidence.command(
             command,
-            status=status,
+            status=answer.status,
             stdout=result.stdout,
             stderr=result.stderr,
             seconds=time.monotonic() - began,
@@ -105,25 +112,21 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
     def read_bytes(self, path: str) -> bytes | None:
         """A file's content, links followed; None when there is no such regular file."""
         if path not in self._files:
-            fetched = self.fetch(path, limit=16 << 20)
-            self._files[path] = fetched.read_bytes() if fetched is not None else None
+            answer = self._ask(_reading(path), limit=_READ_LIMIT)
+            _readable(path, answer.status, answer.stderr)
+            self._files[path] = answer.stdout if answer.status == 0 else None
         data = self._files[path]
         self._evidence.read(path, data)
         return data
 
-    def fetch(self, path: str, *, limit: int = _FILE_LIMIT) -> Path | None:
+    def fetch(self, path: str) -> Path | None:
         """A copy of a guest file on this machine; None when there is no such regular file."""
         if path not in self._fetched:
-            name = shlex.quote(path)
-            status, out, err = self._ssh(f"test -f {name} || exit 44; exec cat -- {name}", limit=limit)
-            if status not in (0, 44):
-                raise HallmarkError(
-                    f"cannot read {path} in the guest: {err.read_text(errors='replace').strip()}"
-                )
+            status, out, err = self._copy(_reading(path), limit=_FILE_LIMIT)
+            _readable(path, status, err.read_bytes())
             err.unlink()
             self._fetched[path] = out if status == 0 else None
-            if limit == _FILE_LIMIT:  # the content of a smaller one is recorded by read_bytes()
-                self._evidence.fetched(path, self._fetched[path])
+            self._evidence.fetched(path, self._fetched[path])
         return self._fetched[path]
 
     def glob(self, pattern: str) -> list[str]:
@@ -140,7 +143,7 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
             points = self.run(
                 "findmnt -rn -o TARGET -t ext4,xfs,btrfs,vfat 2>/dev/null || echo /"
             ).stdout.split()
-            status, out, _ = self._ssh(
+            status, out, _ = self._copy(
                 f"find {' '.join(map(shlex.quote, points))} -xdev -printf {shlex.quote(FIND_FORMAT)}",
                 limit=64 << 20,
             )
@@ -156,7 +159,7 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         """A copy of the guest's rpm database."""
         if self._rpmdb is None:
             choice = " || ".join(f"{{ test -d {place} && cd {place}; }}" for place in rpmdb.PLACES)
-            status, out, _ = self._ssh(f"{{ {choice} ; }} && tar -cf - .", limit=_FILE_LIMIT)
+            status, out, _ = self._copy(f"{{ {choice} ; }} && tar -cf - .", limit=_FILE_LIMIT)
             if status:
                 raise HallmarkError("the guest's rpm database can't be read")
             self._rpmdb = rpmdb.unpack(out.read_bytes(), self._work / "rpmdb")
@@ -169,7 +172,8 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         return self._evidence.made(name, make)
 
     def close(self) -> None:
-        """End the multiplexed connection."""
+        """End the shell and the multiplexed connection."""
+        self._shell.close()
         with suppress(CommandFailed):
             run(["ssh", "-F", self._config, "-O", "exit", SUBJECT], check=False, timeout=10)
 
@@ -179,33 +183,48 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         :raises HallmarkError: it doesn't.
         """
         nonce = secrets.token_hex(16)
-        status, out, err = self._ssh(f"printf '<%s>' {nonce}", limit=_OUTPUT_LIMIT)
-        answer = out.read_bytes()
-        out.unlink()
-        err.unlink()
-        if (status, answer) != (0, f"<{nonce}>".encode()):
+        answer = self._ask(f"printf '<%s>' {nonce}", limit=_OUTPUT_LIMIT)
+        if (answer.status, answer.stdout) != (0, f"<{nonce}>".encode()):
             raise HallmarkError(
                 "the guest doesn't answer what it is asked",
                 why="any of its other answers could be garbage, too",
-                details=[f"asked to print <{nonce}>", f"status {status}, {answer[:100]!r}"],
+                details=[f"asked to print <{nonce}>", f"status {answer.status}, {answer.stdout[:100]!r}"],
             )
 
-    def _ssh(self, command: str, *, limit: int, timeout: float | None = None) -> tuple[int, Path, Path]:
+    def _ask(self, command: str, *, limit: int, timeout: float | None = None) -> Answer:
+        """The answer to a command, in memory."""
+        return self._patiently(
+            command, lambda seconds: self._shell.run(command, timeout=seconds, limit=limit), timeout
+        )
+
+    def _ask_apart(self, command: str, *, limit: int, timeout: float | None = None) -> Answer:
+        """The answer to a command in a session of its own."""
+        status, out, err = self._copy(command, limit=limit, timeout=timeout)
+        answer = Answer(status, out.read_bytes(), err.read_bytes())
+        out.unlink()
+        err.unlink()
+        return answer
+
+    def _copy(self, command: str, *, limit: int, timeout: float | None = None) -> tuple[int, Path, Path]:
+        """The status of a command in a session of its own, and its outputs in files."""
+        return self._patiently(
+            command, lambda seconds: self._session(command, limit=limit, timeout=seconds), timeout
+        )
+
+    def _patiently(self, command: str, ask: Callable[[float], _T], timeout: float | None) -> _T:
         if self._gone:
             # One guest that hangs must not cost a deadline for each of a hundred tests.
             raise HallmarkError(self._gone)
         try:
-            return self._once(command, limit=limit, timeout=timeout or self._seconds)
-        except _NoAnswer:
+            return ask(timeout or self._seconds)
+        except NoAnswer:
             try:
-                status = self._once("echo", limit=1024, timeout=self._probe_seconds)[0]
-            except _NoAnswer:
-                status = 255
-            if status:
+                self._shell.run("echo", timeout=self._probe_seconds, limit=1024)
+            except HallmarkError:
                 self._gone = f"the guest stopped answering while it was asked: {command[:120]}"
             raise
 
-    def _once(self, command: str, *, limit: int, timeout: float) -> tuple[int, Path, Path]:
+    def _session(self, command: str, *, limit: int, timeout: float) -> tuple[int, Path, Path]:
         self._count += 1
         out, err = self._work / f"out-{self._count}", self._work / f"err-{self._count}"
         remote = self.get_sudo_command(command, None) if self.sudo else command
@@ -214,24 +233,30 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         script = 'out=$1 err=$2; shift 2; exec "$@" >"$out" 2>"$err" </dev/null'
         limited = ["prlimit", f"--fsize={limit}", "--", "sh", "-c", script, "sh", str(out), str(err)]
         try:
-            completed = run(
-                [*limited, "ssh", "-F", self._config, "-o", "ConnectTimeout=20", SUBJECT, remote],
-                check=False,
-                timeout=timeout,
-            )
+            completed = run([*limited, *self._connect, remote], check=False, timeout=timeout)
         except CommandFailed:
-            raise _NoAnswer(
+            raise NoAnswer(
                 f"the guest did not finish a command within {timeout:g} s", details=[command[:300]]
             ) from None
         if completed.returncode < 0 or (out.exists() and out.stat().st_size >= limit):
             raise HallmarkError(f"the guest printed more than {limit} bytes", details=[command[:300]])
         if completed.returncode == 255:
-            raise _NoAnswer(
+            raise NoAnswer(
                 "the connection to the guest broke",
                 details=[command[:300], *err.read_text(errors="replace").splitlines()[-5:]],
                 hint="the serial log of the guest says more",
             )
         return completed.returncode, out, err
+
+
+def _reading(path: str) -> str:
+    name = shlex.quote(path)
+    return f"test -f {name} || exit {_NO_FILE}; exec cat -- {name}"
+
+
+def _readable(path: str, status: int, errors: bytes) -> None:
+    if status not in (0, _NO_FILE):
+        raise HallmarkError(f"cannot read {path} in the guest: {errors.decode(errors='replace').strip()}")
 
 
 class BootedView:

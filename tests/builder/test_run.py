@@ -13,7 +13,7 @@ import pytest
 
 from builder import redaction
 from builder.errors import CommandFailed, HallmarkError
-from builder.run import register_secret, run, spawn
+from builder.run import converse, register_secret, run, spawn
 
 
 def test_output_is_kept_apart() -> None:
@@ -149,3 +149,19 @@ def _alive(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat")
     return state.exists() and state.read_text().split(")")[-1].split()[0] != "Z"
+
+
+def test_a_conversation_ends_with_its_block() -> None:
+    with converse(["sh", "-c", "sleep 600 & cat; echo never >&2"]) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"hello\n")
+        assert process.stdout.read(6) == b"hello\n"
+        group = process.pid
+    assert process.returncode == -9 and process.stdout.closed
+    end = time.monotonic() + 10
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:  # until somebody has collected the child that was left
+            os.killpg(group, 0)
+            time.sleep(0.05)
+    with pytest.raises(HallmarkError, match="is not installed"), converse(["no-such-program"]):
+        pass

@@ -65,6 +65,7 @@ BACK_ENDS = ["gnutls", "krb5", "openssh", "opensshserver", "openssl"]
 KEY = Path(__file__).parents[2] / "images/sample-distribution/keys/RPM-GPG-KEY-hallmark-sample"
 
 FILES: dict[str, str] = {
+    "/ 755": "",
     "/etc/os-release": 'ID="hallmark-sample"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9"\nPRETTY_NAME="Small 9"\n',
     "/etc/system-release": "Hallmark sample distribution release 9\n",
     "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nbin:x:1:1::/:/usr/sbin/nologin\nsshd:x:74:74::/:/usr/sbin/nologin\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
+from certification.testkit import support_report
 from certification.views import open_view
 from certification.views.ssh import BootedView
 
@@ -23,6 +25,7 @@ SSH = """#!/bin/sh
 for last in "$@"; do :; done
 [ -e "$FAKE/broken" ] && { echo 'Connection reset by peer' >&2; exit 255; }
 [ "$last" = subject ] && exit 0
+cat "$FAKE/motd" 2>/dev/null
 exec sh -c "$last"
 """
 
@@ -51,6 +54,41 @@ def test_commands_keep_their_words_status_and_both_outputs(guest: BootedView, tm
     record = json.loads((tmp_path / "evidence.jsonl").read_text().splitlines()[0])
     assert (record["status"], record["variant"], record["stderr"]["text"]) == (3, "uefi", "bad\n")
     assert not list((tmp_path / "booted").iterdir())
+
+
+def test_commands_share_a_shell_and_nothing_else(guest: BootedView, tmp_path: Path) -> None:
+    run = guest.host.run
+    (shell,) = {run("echo $PPID").stdout for _ in range(3)}
+    run("cd /tmp; x=1; exit 3")
+    assert run("pwd; echo ${x-unset}").stdout == f"{Path.cwd()}\nunset\n"
+    assert run("cat").stdout == "", "a command got the next one as its input"
+    assert run("echo it's").rc != 0
+    assert run("true; } ; echo").rc != 0
+    assert run("kill -9 $$").rc == 137
+    assert run("printf 'no newline'; exit 7").stdout == "no newline"
+    assert run("echo $PPID").stdout == shell
+
+
+def test_a_login_is_a_session_of_its_own(guest: BootedView, tmp_path: Path) -> None:
+    shell = guest.host.run("echo $PPID").stdout
+    done = guest.host.run("echo $PPID; echo bad >&2; exit 3", login=True)
+    assert (done.rc, done.stderr) == (3, "bad\n") and done.stdout not in ("", shell)
+    with pytest.raises(HallmarkError, match="did not finish a command within"):
+        guest.host.run("sleep 30", login=True, timeout=0.5)
+    assert not list((tmp_path / "booted").glob("out-1"))
+
+
+def test_a_shell_that_was_lost_is_replaced(guest: BootedView) -> None:
+    first = guest.host.run("echo $PPID").stdout
+    with pytest.raises(HallmarkError, match="doesn't answer what it is asked"):
+        guest.host.run("echo last words >&2; kill -9 $PPID")
+    second = guest.host.run("echo $PPID").stdout
+    assert second.strip().isdigit() and second != first
+
+
+def test_what_a_login_prints_is_nobodys_answer(guest: BootedView, tmp_path: Path) -> None:
+    (tmp_path / "motd").write_text("Welcome!\n")
+    assert guest.host.run("echo on").stdout == "on\n"
 
 
 def test_a_hanging_command_is_an_error(guest: BootedView) -> None:
@@ -84,6 +122,31 @@ def test_files_globs_and_listings(guest: BootedView, tmp_path: Path) -> None:
     assert backend.fetch(str(odd)) == backend.fetch(str(odd))
     assert backend.glob(f"{tmp_path}/b*") == [str(tmp_path / "bin"), str(tmp_path / "booted")]
     assert backend.glob(f"{tmp_path}/none*") == []
+
+
+SOS = """#!/bin/sh
+[ "$1 $2 $4 $6 $8" = "report --batch $PWD 1 kernel,rpm" ] || { echo "unknown: $*"; exit 2; }
+sleep "$NEEDS"; mkdir -p s/sos_commands/kernel s/sos_commands/rpm
+touch s/sos_commands/kernel/a s/sos_commands/rpm/b
+tar -cJf sosreport-x.tar.xz s; touch sosreport-x.tar.xz.sha256
+"""
+
+
+@pytest.mark.parametrize("needs", ["0", "1"])
+def test_a_support_report_is_begun_and_collected_later(
+    guest: BootedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: str
+) -> None:
+    monkeypatch.setenv("NEEDS", needs)
+    (tmp_path / "bin/sos").write_text(SOS)
+    (tmp_path / "bin/sos").chmod(0o755)
+    began = time.monotonic()
+    assert guest.host.run(support_report.begin(guest.host.backend)).rc == 0
+    assert needs == "0" or time.monotonic() - began < 1, "it was waited for"
+    answer = guest.host.run(support_report.collect(guest.host.backend)).stdout
+    assert answer.splitlines() == ["status: 0", "sos_commands/kernel", "sos_commands/rpm", "removed"]
+    nonce = guest.host.backend.made("report", bytes).decode()
+    assert not Path(f"/var/tmp/certification-{nonce}").exists()
+    assert guest.host.run(support_report.collect(guest.host.backend)).rc == 1
 
 
 def test_the_view_needs_a_guest(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_every_requirement_is_part_of_a_policy() -> None:
     assert {entry.id for entry in catalogue} == set(selected.severities)
 
 
+def test_what_is_optional_is_asked_for_by_its_own_policy_alone() -> None:
+    catalogue = catalogues.load()
+    assert policy.optional(["openscap-cis", "ccsp"], catalogue=catalogue) == ("security.scap-cis-server-l1",)
+    assert policy.optional(["openscap-rht-ccp"], catalogue=catalogue) == ("ccsp.scap-rht-ccp",)
+    others = [name for name in REAL_POLICIES if not name.startswith("openscap-")]
+    assert policy.optional(others, catalogue=catalogue) == ()
+
+
 def test_policies_add_up_and_the_highest_severity_counts(toy_catalogue: Path, toy_policies: Path) -> None:
     (toy_policies / "strict.yaml").write_text(
         "name: strict\nversion: 1\ntitle: t\nsummary: s\nselect: [{ids: [azure.two]}]\n"
@@ -148,6 +156,7 @@ ENTRY = (
         (f"requirements:\n{ENTRY.replace('azure.x', 'Azure X')}}}\n", "not well-formed", 2),
         (f"requirements:\n{ENTRY.replace('area: azure', 'area: ccsp')}}}\n", "stands in azure.yaml", 2),
         (f"requirements:\n{ENTRY}, applies_to: {{versions: new}}}}\n", "not well-formed", 2),
+        (f"requirements:\n{ENTRY.replace('[disk]', '[booted], optional: true')}}}\n", "not well-formed", 2),
         ("- requirements\n", "one key `requirements`", 1),
         ("requirements: [\n", "cannot be read as YAML", 2),
     ],

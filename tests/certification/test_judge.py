@@ -36,6 +36,7 @@ class Looks:
         variant: str | None = None,
         complete: bool = True,
         support: tuple[SupportEnd, ...] = (),
+        checks: tuple[Check, ...] = (),
         **record: Any,
     ) -> None:
         directory = self.root / f"{view}-{variant}-{len(self.paths)}"
@@ -47,7 +48,7 @@ class Looks:
                 variant=variant,
                 outcome=outcome,
                 message=f"{name} in {view}" if outcome != "pass" else "",
-                checks=(CHECK,) if outcome == "fail" else (),
+                checks=(*checks, CHECK) if outcome == "fail" else checks,
                 supported_until=support,
             ).model_dump_json()
             for name, outcome in outcomes.items()
@@ -180,6 +181,26 @@ def test_of_a_machine_only_what_it_shows_is_judged(looks: Looks) -> None:
     }
     assert judgement.certified, "nothing that it shows is wrong"
     assert not looks.judge().certified, "an image must be looked at in every view"
+
+
+@pytest.mark.parametrize(
+    ("prints", "unique", "kind"),
+    [(("a", "b"), True, "pass"), (("a", "a"), True, "fail"), (("a", "a"), False, "pass")],
+)
+def test_two_machines_of_an_image_share_no_identity(
+    looks: Looks, prints: tuple[str, str], unique: bool, kind: str
+) -> None:
+    looks.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass"})
+    looks.look("disk", {"one": "pass"})
+    for variant, shown in zip(("bios", "uefi"), prints, strict=True):
+        seen = Check(what="fingerprint of machine-id", expected="x", observed=shown, ok=True, unique=unique)
+        looks.look("booted", {"three": "pass", "four": "pass"}, variant=variant, checks=(seen,))
+    judgement = looks.judge()
+    (verdict,) = [item for item in judgement.verdicts if item.requirement.id == "azure.three"]
+    assert verdict.kind == kind
+    assert judgement.certified is (kind == "pass")
+    if kind == "fail":
+        assert verdict.message == "fingerprint of machine-id: the same in booted (bios), booted (uefi)"
 
 
 def test_a_missing_verdict_is_an_error(looks: Looks) -> None:

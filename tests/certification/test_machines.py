@@ -17,14 +17,31 @@ from certification.observe import observe
 
 pytestmark = pytest.mark.system
 
-# This machine, but for what it says it is: of a stranger no requirement would be judged.
-ANSWER = """case $SSH_ORIGINAL_COMMAND in
-  *os-release*) printf 'ID="hallmark-sample"\\nID_LIKE="rhel centos"\\nVERSION_ID="9"\\n' ;;
-  *logger*) exit 1 ;;
-  *) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
-esac"""
-# What a client asks first must be answered, or nothing else is asked.
-LATER = f"case $SSH_ORIGINAL_COMMAND in *printf*|*os-release*) {ANSWER}; exit ;; esac\n"
+
+def machine(session: str) -> str:
+    """This machine, but for what it says it is (of a stranger no requirement would be judged) and its log."""
+    return f"""\
+[ "$INSIDE" ] || exec env INSIDE=1 unshare --mount "$0"
+printf 'ID="hallmark-sample"\\nID_LIKE="rhel centos"\\nVERSION_ID="9"\\n' >"${{0%/*}}/os-release"
+mount --bind "${{0%/*}}/os-release" "$(readlink -f /etc/os-release)"
+mount --bind /bin/false /usr/bin/logger
+{session}"""
+
+
+ANSWER = machine('exec sh -c "$SSH_ORIGINAL_COMMAND"')
+
+
+def later(action: str) -> str:
+    """A machine that is sound until it was greeted and said what it is."""
+    return machine(
+        f"""\
+while IFS= read -r line; do case $line in
+  "/bin/sh -c : "*|*"printf '"*"<%s>"*|*os-release*) eval "$line" ;;
+  *) {action} ;;
+esac; done"""
+    )
+
+
 SUITE = """
 from certification.checks import requirement
 @requirement("azure.three")
@@ -35,11 +52,12 @@ def test_four(host, check): check.equal("status", expected=0, observed=host.run(
 BROKEN = {
     # id: (what the machine does, part of the verdicts' message)
     "hangs": ("exec sleep 600", "did not finish a command"),
-    "hangs later": (LATER + "exec sleep 600", "did not finish a command"),
+    "hangs later": (later("exec sleep 600"), "did not finish a command"),
     "garbage": ("exec head -c 100000 /dev/urandom", "doesn't answer what it is asked"),
     "says yes to everything": ("exit 0", "doesn't answer what it is asked"),
     "a gigabyte": ("exec head -c 1073741824 /dev/zero", "printed more than"),
-    "a gigabyte later": (LATER + "exec head -c 1073741824 /dev/zero", "printed more than"),
+    "a gigabyte later": (later("exec head -c 1073741824 /dev/zero"), "printed more than"),
+    "repeats what it hears": ("exec cat", "did not finish a command"),
     "goes away": ("kill -9 $PPID", "connection to the guest broke"),
 }
 

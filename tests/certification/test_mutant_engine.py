@@ -148,6 +148,13 @@ def test_what_is_red_already_kills_nobody() -> None:
     assert "already" in finding.verdicts[0].reason
 
 
+@pytest.mark.parametrize(("before", "killed"), [("fail", True), ("error", False)])
+def test_what_is_red_for_another_reason_must_say_the_new_one(before: Outcome, killed: bool) -> None:
+    good = outcomes(one=(before, "something is missing"))
+    finding = engine.judge([mutant({"write": "/etc/x"})], good=good, seen=outcomes(one=("fail", "text")))
+    assert finding.verdicts[0].killed is killed
+
+
 @pytest.fixture
 def copy(small_image: Any, tmp_path: Path) -> Path:
     target = tmp_path / "image.vhd"

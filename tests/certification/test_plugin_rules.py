@@ -14,7 +14,7 @@ import pytest
 from builder.workspace import PROJECT
 from certification.judge import Run, load_run
 from certification.model import Observation
-from certification.observe import observe
+from certification.observe import give_up, observe
 
 HEAD = "import pytest\nfrom certification.checks import requirement, not_applicable\n"
 
@@ -249,3 +249,26 @@ def test_what_is_decided_once_is_left_out_of_the_looks_that_follow(
     assert run.record is not None and run.record.again is again and run.record.problems == ()
     seen = {item.requirement: item.outcome for item in run.observations}
     assert seen == {"azure.always": "pass", **({} if again else {"azure.first": "pass"})}
+
+
+@pytest.mark.parametrize(
+    ("given", "looked_at"),
+    [({}, {"one"}), ({"asked": ("azure.two",)}, {"one", "two"}), ({"only": ("azure.two",)}, {"two"})],
+)
+def test_what_is_optional_is_looked_at_when_somebody_asks(
+    tmp_path: Path, plain_image: Path, given: dict[str, tuple[str, ...]], looked_at: set[str]
+) -> None:
+    suites, _ = toy(tmp_path, GOOD + GOOD.replace("one", "two"))
+    catalogue = write_catalogue(tmp_path / "optional", [entry("one"), entry("two", optional=True)])
+    out = tmp_path / "out"
+    observe("format", plain_image, out=out, logs=tmp_path, suites=suites, catalogue=catalogue, **given)
+    run = load_run(out)
+    assert run.record is not None and run.record.problems == ()
+    assert {item.requirement for item in run.observations} == {f"azure.{name}" for name in looked_at}
+    # A look that died says the same about what it was meant to decide.
+    for name in ("observations.jsonl", "run.json"):
+        (out / name).unlink()
+    give_up("no power", view="format", image=None, out=out, suites=suites, catalogue=catalogue, **given)
+    assert {item.requirement for item in load_run(out).observations} == {
+        f"azure.{name}" for name in looked_at
+    }

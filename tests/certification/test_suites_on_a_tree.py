@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import test_suites_configuration as configuration
 from judged_tree import BLS, GOOD_BLS, MODULES, RAMDISK, conf, judge
 from small_packages import Made, erase, install
 from small_tree import FILES, KERNEL, initramfs
 from test_parse import member
+
+from certification.checks import NotApplicable
 
 AZURE = "/etc/cloud/cloud.cfg.d/91-azure_datasource.cfg"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
@@ -153,7 +157,10 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("identifier", sorted({identifier for identifier, _ in CASES}))
+ALL_CASES = [*CASES, *configuration.CASES]
+
+
+@pytest.mark.parametrize("identifier", sorted({name for name, _ in ALL_CASES} - configuration.NOT_GOOD))
 def test_a_good_tree_passes(identifier: str, tree: Path, database: Path) -> None:
     check = judge(identifier, tree, database)
     assert check.made, "nothing was compared"
@@ -161,7 +168,7 @@ def test_a_good_tree_passes(identifier: str, tree: Path, database: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("identifier", "files"), CASES, ids=[f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
+    ("identifier", "files"), ALL_CASES, ids=[f"{name}-{n}" for n, (name, _) in enumerate(ALL_CASES)]
 )
 def test_one_broken_thing_turns_it_red(
     identifier: str,
@@ -216,22 +223,34 @@ def test_good_packages_pass(identifier: str, tree: Path, database: Path) -> None
     assert not check.failed, [(item.what, item.expected, item.observed) for item in check.failed]
 
 
+ALL_PACKAGE_CASES = [*PACKAGE_CASES, *configuration.PACKAGE_CASES]
+
+
 @pytest.mark.parametrize(
     ("identifier", "added", "removed"),
-    PACKAGE_CASES,
-    ids=[f"{name}-{n}" for n, (name, _, _) in enumerate(PACKAGE_CASES)],
+    ALL_PACKAGE_CASES,
+    ids=[f"{name}-{n}" for n, (name, _, _) in enumerate(ALL_PACKAGE_CASES)],
 )
 def test_one_wrong_package_turns_it_red(
-    identifier: str, added: list[Made], removed: list[str], tree: Path, database: Path, tmp_path: Path
+    identifier: str,
+    added: list[Made],
+    removed: list[str],
+    tree: Path,
+    database: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, str | bytes | None]], None],
 ) -> None:
-    before = {item.what for item in judge(identifier, tree, database).failed}
+    before: set[str] = set()
+    with suppress(NotApplicable):
+        before = {item.what for item in judge(identifier, tree, database).failed}
+    change(configuration.BESIDE.get(identifier, {}))
     copy = shutil.copytree(database, tmp_path / "database")
     for name in removed:
         erase(copy, name)
     if added:
         install(copy, tmp_path, added)
-    assert {item.what for item in judge(identifier, tree, copy).failed} - before or not before
-    assert judge(identifier, tree, copy).failed
+    after = {item.what for item in judge(identifier, tree, copy).failed}
+    assert after - before
 
 
 @pytest.mark.parametrize(
