@@ -172,6 +172,12 @@ class Archive:
             tar = gzip.GzipFile(fileobj=blob) if kind == LAYER_GZIP else blob
             yield descriptor, str(named).removeprefix("sha256:"), tar  # type: ignore[misc]  # GzipFile reads bytes
 
+    def strangers(self) -> tuple[str, ...]:
+        """Files of the archive that no document of it names."""
+        named = [self.entry, self.manifest["config"], *self.manifest.get("layers", ())]
+        known = {"oci-layout", "index.json", *("blobs/" + item["digest"].replace(":", "/") for item in named)}
+        return tuple(sorted(item.name for item in self._tar if not item.isdir() and item.name not in known))
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Archive]:
