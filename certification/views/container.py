@@ -1,4 +1,4 @@
-"""The disk view of a container image: the archive's documents, and the files of its layers laid on each other.
+"""The disk view of a container image: the archive's documents, and the files of its layers laid together.
 
 Nothing of the image runs. Layers are read as the "OCI Image Layer Filesystem Changeset" says, whiteouts
 included.
