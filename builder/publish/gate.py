@@ -79,8 +79,9 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
     moment, before the digest of the whole file is made.
 
     :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes, or no
-        whole OCI archive; the certificate is not signed by the key, was edited, has expired, lacks a policy that the plan asks for
-        or has an old version of it, is of another plan or image; or the licence doesn't allow the visibility.
+        whole OCI archive; the certificate is not signed by the key, was edited, has expired, lacks a policy
+        that the plan asks for or has an old version of it, is of another plan or image; or the licence does
+        not allow the visibility.
     """
     for path, what, hint in (
         (image, "image", "build it: hallmark build RECIPE"),

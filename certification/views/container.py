@@ -223,6 +223,7 @@ class LayerReader:
             sha256 = oci.digest(stream)
         if place is not None:
             self._places[path] = place
+        self._parents(path, member.mtime)
         capability = member.pax_headers.get("SCHILY.xattr.security.capability")
         self.entries[path] = Entry(
             path=path,
@@ -237,6 +238,13 @@ class LayerReader:
             capability=capability.encode(errors="surrogateescape").hex() if capability else None,
             sha256=sha256,
         )
+
+    def _parents(self, path: str, mtime: float) -> None:
+        """Directories that a layer doesn't mention are made as engines make them."""
+        parent = posixpath.dirname(path)
+        while parent not in self.entries and path != "/":
+            self.entries[parent] = Entry(parent, "d", 0o755, 0, 0, 0, float(mtime), 0)
+            path, parent = parent, posixpath.dirname(parent)
 
     def _remove(self, path: str, *, itself: bool = True) -> None:
         if path not in self.entries:
