@@ -1,4 +1,4 @@
-"""The .NET container: made of the sample distribution, read by other programs, run by podman, certified, published.
+"""The .NET container: made of the sample distribution, read by others, run by podman, certified, published.
 
 podman runs without network and without control groups: a machine that builds images need not offer either.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from builder.image import container, outputs
-from builder.pipeline import Pipeline, existing
+from builder.pipeline import Pipeline
+from builder.recipe import Plan
 from builder.release import release
 from builder.run import run
 from builder.sampledistro import SampleRepository
@@ -76,7 +77,7 @@ def test_other_readers_see_what_the_recipe_says(image: Artefacts, tmp_path: Path
     assert seen["Digest"] == f"sha256:{record.digest}"
     assert (seen["Architecture"], seen["Os"], len(seen["Layers"])) == ("amd64", "linux", 1)
     config = json.loads(run(("skopeo", "inspect", "--config", archive)).stdout)["config"]
-    _, plan = existing(Workspace(image.root.parent.parent, image.root), RECIPE, version=image.root.name)
+    plan = Plan.model_validate_json(image.plan.read_bytes())
     assert plan.container is not None
     assert config["User"] == "1001:0"
     assert config["ExposedPorts"] == {"8080/tcp": {}}
@@ -124,7 +125,7 @@ RUN = (
 
 
 def test_source_to_image_installs_a_program_that_runs(podman: Podman, loaded: str, program: Path) -> None:
-    """What s2i and OpenShift's binary builds do: assemble as an arbitrary user, keep the result, run it as another."""
+    """What s2i and OpenShift's binary builds do: assemble as an arbitrary user, keep that, run it as another."""
     build = ("run", "--cgroups=disabled", "--network=none", "--cap-drop=ALL", "--name", "assembled")
     source = ("-v", f"{program}:/tmp/src:ro", loaded, "/usr/libexec/s2i/assemble")
     done = podman(*build, "--user", ARBITRARY, *source)
