@@ -125,7 +125,7 @@ RUN = (
 
 
 def test_source_to_image_installs_a_program_that_runs(podman: Podman, loaded: str, program: Path) -> None:
-    """As s2i and OpenShift's binary builds do: assemble as an arbitrary user, keep that, run it as another."""
+    """As s2i and OpenShift's binary builds do: assemble as any user, keep that, run it as another."""
     build = ("run", "--cgroups=disabled", "--network=none", "--cap-drop=ALL", "--name", "assembled")
     source = ("-v", f"{program}:/tmp/src:ro", loaded, "/usr/libexec/s2i/assemble")
     done = podman(*build, "--user", ARBITRARY, *source)
