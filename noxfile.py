@@ -90,7 +90,13 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def updates(session: nox.Session) -> None:
     """Install the kernel again in a running guest, make its initramfs there, and restart it."""
-    session.run("pytest", "-m", "slow", "--durations=5", *session.posargs, external=True)
+    session.run("pytest", "tests/test_boot.py", "-m", "slow", *session.posargs, external=True)
+
+
+@nox.session
+def containers(session: nox.Session) -> None:
+    """Build the .NET container, run it with podman here and on a booted host, certify and publish it."""
+    session.run("pytest", "tests/test_dotnet_container.py", "--durations=5", *session.posargs, external=True)
 
 
 @nox.session

@@ -19,6 +19,8 @@ from builder.recipe import Plan
 from builder.release import release
 from builder.run import run
 from builder.sampledistro import SampleRepository
+from builder.vm.acceleration import probe
+from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import testkit
 
@@ -28,6 +30,12 @@ RECIPE = "dotnet-sample-9"
 #: What OpenShift gives a project: a user that the image doesn't know, in group 0.
 ARBITRARY = "1000680000:0"
 NUMBERS = [3, 1, 4, 1, 5, 9, 2, 6]
+#: What every run here needs, and no more than a cluster gives: no network, no privileges to gain.
+ALONE = (
+    *("--cgroups=disabled", "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"),
+    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+)
+RUN = ("run", "--rm", "--read-only", *ALONE)
 Podman = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -52,7 +60,9 @@ def podman(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> It
     """podman with a store of its own."""
     # The names of its sockets must stay short, and layers don't belong into a small memory filesystem.
     store, state = workspace.work / "podman", tmp_path_factory.mktemp("p")
-    words = ("podman", "--root", str(store), "--runroot", str(state), "--storage-driver", "vfs")
+    # A file system of our own in the place of control groups: old and mixed hierarchies stop crun.
+    alone = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /sys/fs/cgroup && exec "$@"', "sh")
+    words = (*alone, "podman", "--root", str(store), "--runroot", str(state), "--storage-driver", "vfs")
 
     def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run([*words, *arguments], capture_output=True, text=True, timeout=300, check=False)
@@ -117,16 +127,9 @@ def test_a_program_computes_as_any_user(user: str | None, podman: Podman, loaded
     assert testkit.expected_output(NUMBERS).items() <= seen.items(), done.stdout + done.stderr
 
 
-#: As little as a cluster gives: no new privileges, no capabilities, a root that can't be written.
-RUN = (
-    *("run", "--rm", "--cgroups=disabled", "--network=none", "--read-only"),
-    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
-)
-
-
 def test_source_to_image_installs_a_program_that_runs(podman: Podman, loaded: str, program: Path) -> None:
     """As s2i and OpenShift's binary builds do: assemble as any user, keep that, run it as another."""
-    build = ("run", "--cgroups=disabled", "--network=none", "--cap-drop=ALL", "--name", "assembled")
+    build = ("run", *ALONE, "--name", "assembled")
     source = ("-v", f"{program}:/tmp/src:ro", loaded, "/usr/libexec/s2i/assemble")
     done = podman(*build, "--user", ARBITRARY, *source)
     assert "Installing" in done.stdout
@@ -166,3 +169,31 @@ def test_it_is_certified_published_and_in_the_catalog(
     assert {"certificate", "sbom", "report", "packages"} <= set(entry["files"])
     page = (workspace.catalog / RECIPE / image.root.name / "index.html").read_text()
     assert f"sha256:{record.digest}" in page and "podman run" in page
+
+
+def test_a_booted_host_runs_it(
+    image: Artefacts, program: Path, sample_image: Artefacts, workspace: Workspace, tmp_path: Path
+) -> None:
+    """The container on a machine of the same making, with that machine's own podman."""
+    with boot(
+        sample_image.image,
+        firmware="bios",
+        work=tmp_path,
+        logs=tmp_path,
+        acceleration=probe(cache=workspace.cache),
+    ) as machine:
+        copy = ("scp", "-q", "-r", "-F", machine.ssh_config, image.output("oci"), program, "guest:")
+        run(copy, timeout=300)
+        pull = ["sudo", "podman", "pull", "-q", "oci-archive:image.oci.tar"]
+        pulled = machine.run(pull, timeout=300, check=True)
+        [record] = outputs.load(image.outputs)
+        known = machine.run(["sudo", "podman", "image", "inspect", pulled.stdout.split()[-1]], check=True)
+        assert json.loads(known.stdout)[0]["Digest"] == f"sha256:{record.digest}"
+        done = machine.run(
+            f"sudo podman run --rm --network=none --cap-drop=ALL --user {ARBITRARY}"
+            f" -v $PWD/{program.name}:/opt/app-root/app:ro,Z {pulled.stdout.split()[-1]}"
+            f" /usr/libexec/s2i/run {' '.join(map(str, NUMBERS))}",
+            timeout=300,
+        )
+        seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        assert testkit.expected_output(NUMBERS).items() <= seen.items(), done.stdout + done.stderr
