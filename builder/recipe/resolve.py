@@ -67,7 +67,7 @@ def plan(
         "packages": work.packages(dotnet),
         "files": tuple(work.files()),
         "scripts": tuple(sorted([*work.edits(), *work.scripts()], key=lambda script: script.name)),
-        **(work.machine() if container is None else containers.NO_MACHINE),
+        **(work.machine() if container is None and not wrong else containers.NO_MACHINE),
         "locale": work.section("locale", model.Locale),
         "certification": work.section("certification", model.CertificationSpec),
         "ostree": work.ostree(distribution, architecture),
