@@ -164,7 +164,7 @@ def test_it_is_certified_published_and_in_the_catalog(
     assert published.name == f"{RECIPE}-{image.root.name.replace('.', '-')}.oci.tar"
     assert digest_file(published) == record.sha256
     catalog = json.loads((workspace.catalog / "catalog.json").read_text())
-    [entry] = [item for item in catalog["releases"] if item["release"]["recipe"] == RECIPE]
+    [entry] = [item for item in catalog["releases"] if item["release"]["image"]["name"] == published.name]
     assert entry["release"]["image"]["digest"] == record.digest
     assert {"certificate", "sbom", "report", "packages"} <= set(entry["files"])
     page = (workspace.catalog / RECIPE / image.root.name / "index.html").read_text()
