@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from directory_guest import DirectoryAccess
 from judged_tree import TESTS, facts
 from small_container import USER, Change, build, database, planned
-from small_packages import Made
+from small_packages import Made, install_into
 
 from builder.errors import HallmarkError
 from builder.image import oci
@@ -30,6 +31,7 @@ from certification.evidence import EvidenceLog
 from certification.judge import load_run
 from certification.model import Subject
 from certification.observe import observe
+from certification.views import rpmdb
 from certification.views.container import ContainerView, LayerReader
 from certification.views.guest import Guest
 
@@ -251,6 +253,21 @@ def test_upper_layers_hide_and_replace_what_is_below(tmp_path: Path) -> None:
     assert sorted(reader.entries) == ["/", "/a", "/a/same", "/a/z", "/c"]
     assert (reader.read("/c"), reader.read("/a/same")) == (b"five", b"4")
     assert reader.entries["/a/same"].sha256 == sha256(b"4")
+
+
+@pytest.mark.system
+def test_documentation_that_was_left_out_is_not_missing(tmp_path: Path) -> None:
+    package = Made("bash", files=(("/usr/bin/bash", "a shell", 0o755),), documents=("/usr/share/doc/bash",))
+    root = tmp_path / "root"
+    root.mkdir()
+    place = install_into(root, tmp_path, package)
+    access = DirectoryAccess(root, database=place)
+    assert {item.path for item in rpmdb.files(access)} == {"/usr/bin/bash", "/usr/share/doc/bash"}
+    assert not (root / "usr/share/doc/bash").exists()
+    assert [item.path for item in rpmdb.verify(access) if item.flags == "missing"] == []
+    (root / "usr/bin/bash").unlink()
+    access = DirectoryAccess(root, database=place)
+    assert [item.path for item in rpmdb.verify(access) if item.flags == "missing"] == ["/usr/bin/bash"]
 
 
 def test_a_damaged_archive_is_no_image(good: Path, tmp_path: Path) -> None:
