@@ -13,7 +13,7 @@ from publish_support import NOW
 from builder import catalog
 from builder.errors import HallmarkError
 from builder.image import container
-from builder.publish import publish
+from builder.publish.publish import publish
 from builder.recipe import Plan, find, load, plan
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import keys
