@@ -102,6 +102,13 @@ def openscap(session: nox.Session) -> None:
 
 
 @nox.session
+def containers(session: nox.Session) -> None:
+    """Build the .NET container, run it with podman here and on a booted host, certify and publish it."""
+    words = session.posargs or ["tests/test_dotnet_container.py"]
+    session.run("pytest", "--durations=5", *words, external=True)
+
+
+@nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need no root, no network and no virtual machine: under a minute."""
     session.run("pytest", "-m", "not system", "-q", "-n", "auto", *session.posargs, external=True)

@@ -33,6 +33,7 @@ from certification import catalogue, certificate, judge, keys, observe, policy, 
 from certification.model import View
 
 __all__ = [
+    "acceleration_for",
     "certify",
     "claim_of",
     "judge_looks",
@@ -70,8 +71,17 @@ def claim_of(plan: Plan) -> str:
     return f"{plan.distribution.id}:{plan.distribution.release}"
 
 
+def acceleration_for(workspace: Workspace, plan: Plan) -> Acceleration:
+    """What guests run on; nobody asks where there is no guest."""
+    if plan.container is not None:
+        return Acceleration("tcg", "a container isn't booted")
+    return probe(cache=workspace.cache)
+
+
 def views_of(plan: Plan) -> tuple[_Look, ...]:
     """How an image of this plan is looked at; the slow looks first, so that they overlap best."""
+    if plan.container is not None:
+        return (_Look("disk"),)
     firmware: list[Firmware] = []
     if 2 in plan.disk.generations:
         # What is offered for Trusted Launch runs on machines without it, too: both have to be seen.
@@ -89,8 +99,8 @@ def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan, *, images: P
 
     :raises HallmarkError: the image is not good enough (the reports are written), or a stage failed.
     """
-    acceleration = probe(cache=workspace.cache)
     looks = views_of(plan)
+    acceleration = acceleration_for(workspace, plan)
     reports = _observe_all(workspace, artefacts, plan, looks, acceleration)
     reports.append(judge_looks(artefacts, plan, looks, images))
     return reports
@@ -105,7 +115,7 @@ def _observe_all(
 ) -> list[StageReport]:
     image = read_stamp(artefacts, "image")
     if image is None:
-        raise HallmarkError("the image was never finished", where=artefacts.image, hint="build it first")
+        raise HallmarkError("the image was never finished", where=artefacts.root, hint="build it first")
 
     claim = claim_of(plan)
 
@@ -130,6 +140,7 @@ def _observe_all(
             make=lambda: _observe(
                 workspace,
                 artefacts,
+                artefacts.output(plan.image_format),
                 look,
                 acceleration,
                 claim,
@@ -155,6 +166,7 @@ def _results(artefacts: Artefacts, look: _Look) -> tuple[Path, Path]:
 def _observe(
     workspace: Workspace,
     artefacts: Artefacts,
+    image: Path,
     look: _Look,
     acceleration: Acceleration,
     claim: str,
@@ -171,7 +183,7 @@ def _observe(
         if look.firmware is None:
             observe.observe(
                 look.view,
-                artefacts.image,
+                image,
                 out=out,
                 logs=artefacts.log,
                 claim=claim,
@@ -180,17 +192,17 @@ def _observe(
             )
         else:
             guest = boot(
-                artefacts.image,
+                image,
                 firmware=look.firmware,
                 work=work,
                 logs=artefacts.log,
                 acceleration=acceleration,
                 cpus=cpus,
                 # As customers do, and so that growing can be seen.
-                disk_mib=(artefacts.image.stat().st_size >> 20) + 4096,
+                disk_mib=(image.stat().st_size >> 20) + 4096,
             )
             observe_booted(
-                artefacts.image,
+                image,
                 guest=guest,
                 firmware=look.firmware,
                 out=out,
@@ -299,7 +311,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[_Look], images
             )
         envelope = certificate.issue(
             judgement,
-            image=artefacts.image,
+            image=artefacts.output(plan.image_format),
             recipe=plan.recipe,
             version=plan.version,
             plan_digest=plan.digest(),

@@ -16,10 +16,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from rich.markup import escape
 
 from builder import log
-from builder.certify import claim_of, key_directory, observe_booted, show_slowest, views_of
+from builder.certify import acceleration_for, claim_of, key_directory, observe_booted, show_slowest, views_of
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.recipe import Plan, find, load, plan
-from builder.vm.acceleration import probe
 from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, certificate, judge, keys, observe, policy, recording, report
@@ -231,15 +230,16 @@ def requirement(
         raise HallmarkError(f"{identifier} can't be proven here", why=entry.not_provable_here)
     views = views_of(decided)[::-1]
     wanted = [look for look in views if look.view in entry.views]
+    image = artefacts.output(decided.image_format)
     good = True
     for look in wanted if every_view else wanted[:1]:
-        acceleration = probe(cache=workspace.cache)
+        acceleration = acceleration_for(workspace, decided)
         with _work(workspace) as work:
             if look.firmware is not None:
                 observe_booted(
-                    artefacts.image,
+                    image,
                     guest=boot(
-                        artefacts.image,
+                        image,
                         firmware=look.firmware,
                         work=work,
                         logs=work / "log",
@@ -254,7 +254,7 @@ def requirement(
             else:
                 observe.observe(
                     look.view,
-                    artefacts.image,
+                    image,
                     out=work / "out",
                     logs=work / "log",
                     force_tcg=acceleration.kind == "tcg",

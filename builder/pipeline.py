@@ -24,7 +24,7 @@ from builder.recipe.model import BootstrapMode, Repository, Secret
 from builder.rootfs import ResolvedRepository, check_host
 from builder.secrets import ClientTls, SecretReference
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
-from builder.workspace import Artefacts, Workspace, atomic_file, digest_json
+from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
 if TYPE_CHECKING:
     from builder.sampledistro import SampleRepository
@@ -86,8 +86,11 @@ class Pipeline:
             with atomic_file(artefacts.plan) as temporary:
                 temporary.write_text(final.to_json())
             self._rootfs(final, artefacts, lock)
-            self._image(final, artefacts)
-            self._formats(final, artefacts)
+            if final.container is not None:
+                self._container(final, artefacts)
+            else:
+                self._image(final, artefacts)
+                self._formats(final, artefacts)
         return artefacts
 
     def draft(self) -> tuple[Recipe, Plan]:
@@ -228,6 +231,44 @@ class Pipeline:
             )
         )
 
+    def _container(self, final: Plan, artefacts: Artefacts) -> None:
+        from builder.image import container, outputs
+
+        target = artefacts.output(final.image_format)
+
+        def make() -> None:
+            with self._scratch("container") as work:
+                made = work / target.name
+                contents = container.write(artefacts.rootfs, made, final, work=work)
+                record = outputs.OutputFile(
+                    name=target.name,
+                    format=final.image_format,
+                    sha256=digest_file(made),
+                    size=made.stat().st_size,
+                    virtual_size=contents.unpacked,
+                    digest=contents.digest,
+                )
+                made.replace(target)
+                outputs.save((record,), artefacts.outputs)
+                log.info(f"sha256:{contents.digest}, {record.size >> 20} MiB to pull")
+
+        rootfs = read_stamp(artefacts, "rootfs")
+        assert rootfs is not None, "the image stage follows the rootfs stage"
+        self.reports.append(
+            run_stage(
+                artefacts,
+                "image",
+                title="container image",
+                inputs={
+                    "plan": final.digest(),
+                    "rootfs": rootfs.model_dump_json(exclude={"seconds"}),
+                    "code": code_digest("builder/image"),
+                },
+                outputs=(target, artefacts.outputs),
+                make=make,
+            )
+        )
+
     def _formats(self, final: Plan, artefacts: Artefacts) -> None:
         from builder.image import outputs
 
@@ -295,7 +336,8 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
     """
     name = name_of(recipe)
     found = workspace.artefacts(name, version) if version else versions.newest(workspace, name)
-    if found is None or not found.image.exists() or not found.plan.exists():
+    built = Plan.model_validate_json(found.plan.read_bytes()) if found and found.plan.exists() else None
+    if found is None or built is None or not found.output(built.image_format).exists():
         raise HallmarkError(
             f"there is no image of {name}" + (f" {version}" if version else ""),
             where=workspace.build / name,
@@ -312,4 +354,4 @@ def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -
                     why="a certificate speaks for the bytes that the recipe produced",
                     hint=f"build it again: hallmark build {name}",
                 )
-    return found, Plan.model_validate_json(found.plan.read_bytes())
+    return found, built

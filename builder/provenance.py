@@ -54,7 +54,7 @@ def describe(artefacts: Artefacts, plan: Plan) -> Provenance:
         for item in manifest.load(artefacts.packages)
     ]
     stamp = read_stamp(artefacts, "image")
-    output = stamp.outputs.get(artefacts.image.name) if stamp is not None else None
+    output = stamp.outputs.get(artefacts.output(plan.image_format).name) if stamp is not None else None
     return Provenance(
         build_definition=Build(
             build_type=BUILD_TYPE,

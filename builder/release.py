@@ -56,7 +56,7 @@ def publish_stage(
         )
     before = artefacts.release.read_bytes() if artefacts.release.exists() else b""
     began = time.monotonic()
-    with log.step(f"publish to {destination or 'azurite'}"):
+    with log.step(f"publish to {destination or 'the default destination'}"):
         publish(
             artefacts,
             plan=plan,
@@ -191,7 +191,7 @@ def release(
         workspace.set_latest(plan.recipe, plan.version)
         report, page = catalog_stage(workspace)
         reports.append(report)
-    log.info(f"image:       {artefacts.image}")
+    log.info(f"image:       {artefacts.output(plan.image_format)}")
     log.info(f"certificate: {artefacts.certificate}")
     log.info(f"report:      {artefacts.report_html}")
     log.info(f"catalog:     {page}")

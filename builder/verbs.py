@@ -104,7 +104,7 @@ def diff(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def build(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import Pipeline
+    from builder.pipeline import Pipeline, existing
 
     pipeline = Pipeline(
         workspace,
@@ -117,7 +117,8 @@ def build(options: argparse.Namespace, workspace: Workspace) -> int:
         artefacts = pipeline.build()
     finally:
         _table(pipeline.reports)
-    log.info(f"image: {artefacts.image}")
+    artefacts, plan = existing(workspace, options.recipe, version=artefacts.root.name)
+    log.info(f"image: {artefacts.output(plan.image_format)}")
     return 0
 
 
@@ -128,7 +129,12 @@ def boot(options: argparse.Namespace, workspace: Workspace) -> int:
 
     image = Path(options.image)
     if not image.is_file():
-        image = existing(workspace, options.image)[0].image
+        artefacts, plan = existing(workspace, options.image)
+        image = artefacts.output(plan.image_format)
+        if plan.container is not None:
+            raise HallmarkError(
+                "a container isn't booted", where=image, hint=f"run it: podman run --rm oci-archive:{image}"
+            )
     return interactive(
         image,
         firmware=options.firmware,

@@ -47,6 +47,7 @@ class Artefacts:
 
     @property
     def image(self) -> Path:
+        """The image of a machine; ``output`` of its plan's ``image_format`` is the image of any plan."""
         return self.root / "image.vhd"
 
     def output(self, kind: Literal["vhd", "vhdx", "qcow2", "oci"]) -> Path:

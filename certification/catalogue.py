@@ -40,6 +40,7 @@ AREA_TITLES = {
     "security": "Security",
     "hygiene": "Nothing left behind",
     "support": "Supportable",
+    "container": "Container",
 }
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 SUITES = Path(__file__).resolve().parent / "suites"

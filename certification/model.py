@@ -21,6 +21,7 @@ __all__ = [
     "Check",
     "Family",
     "Generation",
+    "Kind",
     "Model",
     "Observation",
     "Outcome",
@@ -38,11 +39,23 @@ Severity = Literal["must", "should", "info"]
 View = Literal["format", "disk", "booted"]
 Family = Literal["rhel", "centos", "atomic"]
 Generation = Literal["gen1", "gen2"]
+Kind = Literal["machine", "container"]
 Target = Literal["azure", "hyperv"]
 Outcome = Literal["pass", "fail", "error", "not-applicable"]
 
 VIEWS: tuple[View, ...] = ("format", "disk", "booted")
-AREAS = ("format", "ccsp", "azure", "hyperv", "dotnet", "atomic", "security", "hygiene", "support")
+AREAS = (
+    "format",
+    "ccsp",
+    "azure",
+    "hyperv",
+    "dotnet",
+    "atomic",
+    "security",
+    "hygiene",
+    "support",
+    "container",
+)
 RUN_FORMAT = 1
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+$")]
@@ -59,7 +72,8 @@ class Subject(Model):
     """What the guest says it is, as far as requirements depend on it.
 
     ``families`` is what the guest is judged as. A distribution that is neither RHEL nor CentOS but names
-    both in ID_LIKE is judged as Enterprise Linux: by what applies to RHEL and to CentOS alike.
+    both in ID_LIKE is judged as Enterprise Linux: by what applies to RHEL and to CentOS alike. ``kind``: a
+    machine, or a container image, which has neither a kernel nor services.
     """
 
     id: str
@@ -67,6 +81,7 @@ class Subject(Model):
     name: str = ""
     families: frozenset[Family]
     like: bool = False
+    kind: Kind = "machine"
 
     @classmethod
     def from_os_release(cls, fields: dict[str, str], *, ostree: bool = False) -> Subject:
@@ -94,13 +109,14 @@ class Subject(Model):
 
 class AppliesTo(Model):
     """The images that a requirement is about. ``versions`` is a PEP 440 specifier over VERSION_ID, or
-    ``*``.
+    ``*``. ``kinds``: machines unless it says more.
     """
 
     families: frozenset[Family] = frozenset({"rhel", "centos", "atomic"})
     versions: str = "*"
     generations: frozenset[Generation] = frozenset({"gen1", "gen2"})
     targets: frozenset[Target] = frozenset({"azure", "hyperv"})
+    kinds: frozenset[Kind] = frozenset({"machine"})
 
     @field_validator("versions")
     @classmethod
@@ -114,6 +130,8 @@ class AppliesTo(Model):
 
     def excludes(self, subject: Subject) -> str | None:
         """Why a requirement doesn't apply to ``subject``; None when it does."""
+        if subject.kind not in self.kinds:
+            return f"only for {' and '.join(f'{kind}s' for kind in sorted(self.kinds))}"
         families = ", ".join(sorted(self.families))
         if subject.like:
             if not subject.families <= self.families:

@@ -140,7 +140,7 @@ def _concerned(name: str) -> bool:
     recipe = load(_IMAGES / f"{name}.yaml")
     major = int(recipe.context.release.partition(".")[0])
     known = recipe.context.distribution in ("rhel", "centos") and 8 <= major <= 10
-    return known and "ostree" not in recipe.tree.children
+    return known and not {"ostree", "container"} & recipe.tree.children.keys()
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def of_image(name: str, artefacts: Artefacts) -> Side:
         sections["requirements"] = _verdicts(artefacts.results)
     else:
         missing["requirements"] = "it was never certified"
-    if artefacts.image.exists():
+    if plan.container is None and artefacts.image.exists():
         sizes["disk, bytes"] = str(artefacts.image.stat().st_size - FOOTER_SIZE)
     for item in outputs.load(artefacts.outputs):
         sizes[f"{item.name}, bytes"] = str(item.size)

@@ -1,40 +1,53 @@
-"""The container disk for OpenShift Virtualization: an OCI image whose one layer holds /disk/NAME.qcow2.
+"""OCI archives: an image layout in a tar, as ``skopeo copy oci-archive:FILE …`` and ``podman`` take it.
 
-KubeVirt's user guide ("Disks and volumes", containerDisk) asks for one disk below ``/disk`` that user 107
-(QEMU) can read. The archive is an image layout ("OCI Image Format Specification" 1.0) in a tar, as
-``skopeo copy oci-archive:image.oci.tar docker://…`` and ``podman load`` take it. The layer is not compressed:
-the qcow2 in it is.
+Source: the "OCI Image Format Specification" 1.0 (layout, index, manifest, configuration, layers). The same
+layers and description give the same archive, byte for byte.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from builder.errors import HallmarkError
-from builder.workspace import digest_file
 
-__all__ = ["Description", "check", "write"]
+__all__ = [
+    "LAYER",
+    "LAYER_GZIP",
+    "Archive",
+    "Description",
+    "Layer",
+    "digest",
+    "header",
+    "must",
+    "opened",
+    "pack",
+]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 INDEX = "application/vnd.oci.image.index.v1+json"
-#: The user and group that QEMU runs as in KubeVirt's containers.
-QEMU_USER = 107
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _READ = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the image says about itself. ``epoch``: seconds since 1970, the time of everything in it."""
+    """What the image says about itself. ``epoch``: seconds since 1970, the time of everything in it.
+
+    ``config`` is the object that tells an engine how to run it, without the labels.
+    """
 
     name: str
     version: str
@@ -42,134 +55,162 @@ class Description:
     summary: str
     architecture: str
     epoch: int
+    labels: Mapping[str, str]
+    config: Mapping[str, Any]
 
+    @property
+    def created(self) -> str:
+        """``epoch`` as RFC 3339 writes it."""
+        return datetime.fromtimestamp(self.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-def write(qcow2: Path, target: Path, *, description: Description) -> None:
-    """Pack a qcow2 into an OCI archive, and prove it by reading it back.
-
-    The same qcow2 and description give the same archive, byte for byte.
-
-    :raises HallmarkError: a file can't be read or written, or the archive doesn't read back.
-    """
-    layer = _Layer.of(qcow2, description)
-    try:
-        layer_digest = _digest(layer.chunks())
-        created = datetime.fromtimestamp(description.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        labels = {
-            "org.opencontainers.image.title": description.title,
-            "org.opencontainers.image.description": description.summary,
-            "org.opencontainers.image.version": description.version,
-            "org.opencontainers.image.created": created,
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The specification's own keys (annex "Pre-Defined Annotation Keys")."""
+        return {
+            "org.opencontainers.image.title": self.title,
+            "org.opencontainers.image.description": self.summary,
+            "org.opencontainers.image.version": self.version,
+            "org.opencontainers.image.created": self.created,
         }
-        platform = {"architecture": _ARCHITECTURES[description.architecture], "os": "linux"}
-        config = _json(
-            {
-                **platform,
-                "created": created,
-                "config": {"Labels": labels},
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
-                "history": [{"created": created, "created_by": "hallmark", "comment": layer.member}],
-            }
-        )
-        manifest = _json(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": _descriptor(CONFIG, config),
-                "layers": [{"mediaType": LAYER, "digest": f"sha256:{layer_digest}", "size": layer.size}],
-                "annotations": labels,
-            }
-        )
-        named = {"org.opencontainers.image.ref.name": description.version}
-        entry = {**_descriptor(MANIFEST, manifest), "platform": platform, "annotations": named}
-        index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
-        with target.open("wb") as stream:
-            for name in ("blobs/", "blobs/sha256/"):
-                stream.write(_header(name, 0, description.epoch))
-            for data in (config, manifest):
-                _put(stream, f"blobs/sha256/{hashlib.sha256(data).hexdigest()}", data, description.epoch)
-            stream.write(_header(f"blobs/sha256/{layer_digest}", layer.size, description.epoch))
-            for chunk in layer.chunks():
-                stream.write(chunk)
-            _put(stream, "index.json", index, description.epoch)
-            _put(stream, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}), description.epoch)
-            stream.write(bytes(2 * tarfile.BLOCKSIZE))
-    except OSError as error:
-        raise HallmarkError(f"cannot write the OCI archive: {error.strerror}", where=target) from None
-    check(target, qcow2_sha256=digest_file(qcow2))
-
-
-def check(path: Path, *, qcow2_sha256: str) -> None:
-    """Read an archive as the specification says: every digest and size, one layer, one disk in it.
-
-    :param qcow2_sha256: what the disk's digest must be, in hexadecimal.
-    :raises HallmarkError: naming what is not as it must be.
-    """
-    try:
-        with tarfile.open(path, "r:") as archive:
-            members = {member.name: member for member in archive}
-            layout = _load(_blob(archive, members, "oci-layout"), path)
-            _must(layout.get("imageLayoutVersion") == "1.0.0", path, "it is no OCI image layout")
-            index = _load(_blob(archive, members, "index.json"), path)
-            [entry] = _list(index.get("manifests"), path, "the index names another number of images than one")
-            manifest = _load(_verified(archive, members, entry, MANIFEST, path).read(), path)
-            config = _load(_verified(archive, members, manifest["config"], CONFIG, path).read(), path)
-            [layer] = _list(manifest.get("layers"), path, "the image has another number of layers than one")
-            ids = config.get("rootfs", {}).get("diff_ids")
-            _must(ids == [layer["digest"]], path, "the configuration names another layer")
-            with tarfile.open(fileobj=_verified(archive, members, layer, LAYER, path), mode="r:") as tree:
-                _check_layer(tree, path, qcow2_sha256)
-    except (OSError, tarfile.TarError, KeyError, TypeError, AttributeError) as error:
-        raise HallmarkError(f"the file is no complete OCI archive: {error}", where=path) from None
-
-
-def _check_layer(tree: tarfile.TarFile, path: Path, sha256: str) -> None:
-    directory, *files = tree.getmembers()
-    _must(directory.isdir() and directory.name == "disk", path, "the layer does not begin with /disk")
-    _must(len(files) == 1 and files[0].isreg(), path, "the layer holds another number of disks than one")
-    for member in (directory, *files):
-        mine = member.uid == member.gid == QEMU_USER and member.mode & 0o400
-        _must(bool(mine), path, f"user {QEMU_USER} does not own and read /{member.name}")
-    _must(files[0].name.startswith("disk/"), path, "the disk does not lie below /disk")
-    disk = tree.extractfile(files[0])
-    assert disk is not None, "a regular file"
-    _must(_digest(iter(lambda: disk.read(_READ), b"")) == sha256, path, "the layer holds another disk")
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """The layer's tar, made as it is read: the disk is never copied for it."""
+class Layer:
+    """A layer: its media type, digest (SHA-256 in hexadecimal) and size as a blob, and the digest of its tar.
 
-    qcow2: Path
-    member: str
-    head: bytes
-    tail: bytes
+    ``chunks`` gives the blob's bytes, each time it is called; ``comment`` is for the image's history.
+    """
 
-    @classmethod
-    def of(cls, qcow2: Path, description: Description) -> _Layer:
-        try:
-            size = qcow2.stat().st_size
-        except OSError as error:
-            raise HallmarkError(f"cannot read the disk: {error.strerror}", where=qcow2) from None
-        member = f"disk/{description.name}.qcow2"
-        head = _header("disk/", 0, description.epoch, owner=QEMU_USER, mode=0o555)
-        head += _header(member, size, description.epoch, owner=QEMU_USER, mode=0o444)
-        return cls(qcow2, member, head, bytes(_padding(size) + 2 * tarfile.BLOCKSIZE))
-
-    @property
-    def size(self) -> int:
-        return len(self.head) + self.qcow2.stat().st_size + len(self.tail)
-
-    def chunks(self) -> Iterator[bytes]:
-        yield self.head
-        with self.qcow2.open("rb", buffering=0) as stream:
-            while data := stream.read(_READ):
-                yield data
-        yield self.tail
+    kind: str
+    sha256: str
+    size: int
+    diff_id: str
+    comment: str
+    chunks: Callable[[], Iterator[bytes]]
 
 
-def _header(name: str, size: int, epoch: int, *, owner: int = 0, mode: int = 0o644) -> bytes:
-    """One member's header; a name that ends with a slash is a directory."""
+def pack(target: Path, layers: Sequence[Layer], description: Description) -> str:
+    """Write an archive that holds one image; the SHA-256 (hexadecimal) of its manifest.
+
+    :raises HallmarkError: a file can't be read or written.
+    """
+    labels = {**description.annotations, **description.labels}
+    platform = {"architecture": _ARCHITECTURES[description.architecture], "os": "linux"}
+    config = _json(
+        {
+            **platform,
+            "created": description.created,
+            "config": {**description.config, "Labels": labels},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
+            "history": [
+                {"created": description.created, "created_by": "hallmark", "comment": layer.comment}
+                for layer in layers
+            ],
+        }
+    )
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": _descriptor(CONFIG, config),
+            "layers": [
+                {"mediaType": layer.kind, "digest": f"sha256:{layer.sha256}", "size": layer.size}
+                for layer in layers
+            ],
+            "annotations": description.annotations,
+        }
+    )
+    named = {"org.opencontainers.image.ref.name": description.version}
+    entry = {**_descriptor(MANIFEST, manifest), "platform": platform, "annotations": named}
+    index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
+    epoch = description.epoch
+    try:
+        with target.open("wb") as stream:
+            for name in ("blobs/", "blobs/sha256/"):
+                stream.write(header(name, 0, epoch))
+            for data in (config, manifest):
+                _put(stream, f"blobs/sha256/{hashlib.sha256(data).hexdigest()}", data, epoch)
+            for layer in layers:
+                stream.write(header(f"blobs/sha256/{layer.sha256}", layer.size, epoch))
+                for chunk in layer.chunks():
+                    stream.write(chunk)
+                stream.write(bytes(_padding(layer.size)))
+            _put(stream, "index.json", index, epoch)
+            _put(stream, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}), epoch)
+            stream.write(bytes(2 * tarfile.BLOCKSIZE))
+    except OSError as error:
+        raise HallmarkError(f"cannot write the OCI archive: {error.strerror}", where=target) from None
+    return hashlib.sha256(manifest).hexdigest()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive that is being read; what the index names was held against its digests."""
+
+    path: Path
+    digest: str
+    entry: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    config: Mapping[str, Any]
+    _tar: tarfile.TarFile
+
+    def layers(self) -> Iterator[tuple[Mapping[str, Any], str, IO[bytes]]]:
+        """Each layer, the lowest first: its descriptor, the digest (hexadecimal) that the configuration gives
+        its tar, and the tar, to be read as long as the archive is open.
+
+        :raises HallmarkError: a blob isn't what its descriptor says.
+        """
+        ids = list(self.config.get("rootfs", {}).get("diff_ids", ()))
+        descriptors = list(self.manifest.get("layers", ()))
+        must(
+            len(ids) == len(descriptors), self.path, "the configuration names other layers than the manifest"
+        )
+        for descriptor, named in zip(descriptors, ids, strict=True):
+            kind = descriptor["mediaType"]
+            must(kind in (LAYER, LAYER_GZIP), self.path, f"a layer is of type {kind}")
+            blob: IO[bytes] = _verified(self._tar, descriptor, kind, self.path)
+            tar = gzip.GzipFile(fileobj=blob) if kind == LAYER_GZIP else blob
+            yield descriptor, str(named).removeprefix("sha256:"), tar  # type: ignore[misc]  # GzipFile reads bytes
+
+    def strangers(self) -> tuple[str, ...]:
+        """Files of the archive that no document of it names."""
+        named = [self.entry, self.manifest["config"], *self.manifest.get("layers", ())]
+        known = {"oci-layout", "index.json", *("blobs/" + item["digest"].replace(":", "/") for item in named)}
+        return tuple(sorted(item.name for item in self._tar if not item.isdir() and item.name not in known))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Archive]:
+    """Read an archive of one image as the specification says; all that is named has its digest and size.
+
+    :raises HallmarkError: naming what is not as it must be; also for what goes wrong while it is open.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            layout = _load(_member(tar, "oci-layout").read(), path)
+            must(layout.get("imageLayoutVersion") == "1.0.0", path, "it is no OCI image layout")
+            index = _load(_member(tar, "index.json").read(), path)
+            entries = index.get("manifests")
+            one = isinstance(entries, list) and len(entries) == 1
+            must(one, path, "the index names another number of images than one")
+            entry = index["manifests"][0]
+            manifest = _load(_verified(tar, entry, MANIFEST, path).read(), path)
+            config = _load(_verified(tar, manifest["config"], CONFIG, path).read(), path)
+            yield Archive(path, str(entry["digest"]).removeprefix("sha256:"), entry, manifest, config, tar)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, TypeError, AttributeError) as error:
+        raise HallmarkError(f"the file is no complete OCI archive: {error}", where=path) from None
+
+
+def digest(stream: IO[bytes]) -> str:
+    """The SHA-256 (hexadecimal) of what is left in a stream."""
+    found = hashlib.sha256()
+    while data := stream.read(_READ):
+        found.update(data)
+    return found.hexdigest()
+
+
+def header(name: str, size: int, epoch: int, *, owner: int = 0, mode: int = 0o644) -> bytes:
+    """The header of one member of a tar; a name that ends with a slash is a directory."""
     info = tarfile.TarInfo(name.rstrip("/"))
     info.size, info.mtime, info.uid, info.gid, info.mode = size, epoch, owner, owner, mode
     if name.endswith("/"):
@@ -177,8 +218,17 @@ def _header(name: str, size: int, epoch: int, *, owner: int = 0, mode: int = 0o6
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
+def must(condition: bool, path: Path, what: str) -> None:
+    """Refuse an archive.
+
+    :raises HallmarkError: the condition doesn't hold.
+    """
+    if not condition:
+        raise HallmarkError(f"the OCI archive is wrong: {what}", where=path)
+
+
 def _put(stream: BinaryIO, name: str, data: bytes, epoch: int) -> None:
-    stream.write(_header(name, len(data), epoch) + data + bytes(_padding(len(data))))
+    stream.write(header(name, len(data), epoch) + data + bytes(_padding(len(data))))
 
 
 def _padding(size: int) -> int:
@@ -193,34 +243,21 @@ def _descriptor(kind: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": kind, "digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "size": len(data)}
 
 
-def _digest(chunks: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    stream = tar.extractfile(tar.getmember(name))
+    if stream is None:
+        raise KeyError(f"{name} is no file")
+    return stream
 
 
-def _blob(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> bytes:
-    stream = archive.extractfile(members[name])
-    assert stream is not None, "a regular file"
-    return stream.read()
-
-
-def _verified(
-    archive: tarfile.TarFile,
-    members: Mapping[str, tarfile.TarInfo],
-    descriptor: Mapping[str, Any],
-    kind: str,
-    path: Path,
-) -> IO[bytes]:
+def _verified(tar: tarfile.TarFile, descriptor: Mapping[str, Any], kind: str, path: Path) -> IO[bytes]:
     """The blob that a descriptor names, if it is what the descriptor says."""
     algorithm, _, sha256 = str(descriptor["digest"]).partition(":")
-    _must(descriptor["mediaType"] == kind, path, f"a blob is of type {descriptor['mediaType']}, not {kind}")
-    stream = archive.extractfile(members[f"blobs/{algorithm}/{sha256}"])
-    assert stream is not None, "a regular file"
-    found = _digest(iter(lambda: stream.read(_READ), b""))
-    size = members[f"blobs/{algorithm}/{sha256}"].size
-    _must((found, size) == (sha256, descriptor["size"]), path, f"the blob {sha256[:12]} is damaged")
+    must(descriptor["mediaType"] == kind, path, f"a blob is of type {descriptor['mediaType']}, not {kind}")
+    name = f"blobs/{algorithm}/{sha256}"
+    stream = _member(tar, name)
+    found = (digest(stream), tar.getmember(name).size)
+    must(found == (sha256, descriptor["size"]), path, f"the blob {sha256[:12]} is damaged")
     stream.seek(0)
     return stream
 
@@ -230,15 +267,5 @@ def _load(data: bytes, path: Path) -> dict[str, Any]:
         value = json.loads(data)
     except ValueError:
         raise HallmarkError("a JSON document in the OCI archive is damaged", where=path) from None
-    _must(isinstance(value, dict), path, "a JSON document in it is no object")
+    must(isinstance(value, dict), path, "a JSON document in it is no object")
     return dict(value)
-
-
-def _list(value: Any, path: Path, what: str) -> list[Any]:
-    _must(isinstance(value, list) and len(value) == 1, path, what)
-    return list(value)
-
-
-def _must(condition: bool, path: Path, what: str) -> None:
-    if not condition:
-        raise HallmarkError(f"the OCI archive is wrong: {what}", where=path)

@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.image import oci, qcow2, vhdx_output
+from builder.image import container_disk, oci, qcow2, vhdx_output
 from builder.image.vhd import FOOTER_SIZE
 from builder.recipe.model import OutputFormat, Plan
-from builder.workspace import Artefacts, digest_file
+from builder.workspace import Artefacts, atomic_file, digest_file
 
-__all__ = ["OutputFile", "certifiable", "discard", "further", "load", "write"]
+__all__ = ["OutputFile", "certifiable", "discard", "further", "load", "save", "write"]
 
 
 class OutputFile(BaseModel):
-    """One further output. Sizes in bytes: ``size`` of the file, ``virtual_size`` of the disk in it."""
+    """One further output. Sizes in bytes: ``size`` of the file, ``virtual_size`` of the disk in it.
+
+    Of a container's image: ``virtual_size`` of the tars of its layers, ``digest`` (SHA-256 in hexadecimal) of
+    its manifest, by which a registry knows it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,14 +35,15 @@ class OutputFile(BaseModel):
     sha256: str
     size: int
     virtual_size: int
+    digest: str | None = None
 
 
 _LIST = TypeAdapter(tuple[OutputFile, ...])
 
 
 def further(plan: Plan) -> tuple[OutputFormat, ...]:
-    """The formats besides the VHD."""
-    return tuple(kind for kind in plan.outputs if kind != "vhd")
+    """The formats besides the image itself."""
+    return plan.outputs[1:]
 
 
 def write(artefacts: Artefacts, plan: Plan, *, work: Path) -> None:
@@ -63,14 +69,11 @@ def write(artefacts: Artefacts, plan: Plan, *, work: Path) -> None:
     if "oci" in wanted:
         made["oci"] = work / artefacts.output("oci").name
         with log.step("OCI archive"):
-            oci.write(packed, made["oci"], description=_describe(plan))
+            container_disk.write(packed, made["oci"], description=_describe(plan))
     files = [_record(made[kind], kind, artefacts.image) for kind in wanted]
     for kind in wanted:
         made[kind].replace(artefacts.output(kind))
-    listing = work / artefacts.outputs.name
-    data = [item.model_dump(mode="json") for item in files]
-    listing.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    listing.replace(artefacts.outputs)
+    save(files, artefacts.outputs)
 
 
 def discard(artefacts: Artefacts) -> None:
@@ -79,6 +82,13 @@ def discard(artefacts: Artefacts) -> None:
     artefacts.outputs.unlink(missing_ok=True)
     for kind in ("vhdx", "qcow2", "oci"):
         artefacts.output(kind).unlink(missing_ok=True)
+
+
+def save(files: Sequence[OutputFile], path: Path) -> None:
+    """Write ``outputs.json``."""
+    data = [item.model_dump(mode="json", exclude_none=True) for item in files]
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> tuple[OutputFile, ...]:
@@ -136,4 +146,6 @@ def _describe(plan: Plan) -> oci.Description:
         summary=plan.summary,
         architecture=plan.architecture,
         epoch=plan.source_date_epoch,
+        labels={},
+        config={},
     )

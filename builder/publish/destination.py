@@ -108,8 +108,8 @@ def parse(text: str) -> Destination:
     raise _refuse(text, "no such kind of destination")
 
 
-def blob_name(recipe: str, version: str) -> str:
-    """The name of a release's blob: ``sample-9-9-20261122-0.vhd``.
+def blob_name(recipe: str, version: str, *, ending: str = ".vhd") -> str:
+    """The name of a release's blob or file: ``sample-9-9-20261122-0.vhd``.
 
     No dots but the last: ManageIQ's display name strips two extensions, so ``rhel-9.6.vhd`` would show as
     ``rhel-9`` (azure-armrest, private images).
@@ -124,7 +124,7 @@ def blob_name(recipe: str, version: str) -> str:
             why="names are lower-case letters, digits and single dashes: every consumer shows them whole",
             hint="rename the recipe",
         )
-    return f"{name}.vhd"
+    return f"{name}{ending}"
 
 
 def _refuse(text: str, why: str) -> HallmarkError:

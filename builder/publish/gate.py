@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from builder.errors import HallmarkError
-from builder.image import vhd
+from builder.image import container, vhd
 from builder.publish import preflight
 from builder.publish.licence import guard
 from builder.recipe.model import Plan
@@ -39,8 +39,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """An image that has passed the gate. Sizes in bytes; ``virtual_size`` is the disk's, without the
-    footer.
+    """An image that has passed the gate.
+
+    Sizes in bytes; ``virtual_size`` is the disk's, without the footer, or that of a container's layers as
+    tars; ``digest`` is that of a container's manifest.
     """
 
     image: Path
@@ -49,6 +51,7 @@ class Certified:
     sha256: str
     certificate: Certificate
     identity: Identity
+    digest: str | None = None
 
     def further(self) -> dict[Path, str]:
         """The image's further outputs beside it, each with the digest that the certificate gives it."""
@@ -75,9 +78,10 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
     Cheap checks come first: whatever is wrong with the format, the certificate or the licence is refused in a
     moment, before the digest of the whole file is made.
 
-    :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes; the
-        certificate is not signed by the key, was edited, has expired, lacks a policy that the plan asks for
-        or has an old version of it, is of another plan or image; or the licence doesn't allow the visibility.
+    :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes, or no
+        whole OCI archive; the certificate is not signed by the key, was edited, has expired, lacks a policy
+        that the plan asks for or has an old version of it, is of another plan or image; or the licence does
+        not allow the visibility.
     """
     for path, what, hint in (
         (image, "image", "build it: hallmark build RECIPE"),
@@ -89,7 +93,9 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
                 f"there is no {what}", where=path, why="nothing uncertified can be published", hint=hint
             )
     identity = Identity.of(image)
-    preflight.examine(image, plan.disk.generations)
+    contents = container.read(image) if plan.container is not None else None
+    if contents is None:
+        preflight.examine(image, plan.disk.generations)
     proof = read(certificate, public_key, now=now)
     _must_be_of(plan, proof, image)
     must_satisfy(proof, plan.certification.policies, where=certificate)
@@ -99,10 +105,11 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
     certified = Certified(
         image=image,
         size=identity.size,
-        virtual_size=identity.size - vhd.FOOTER_SIZE,
+        virtual_size=contents.unpacked if contents else identity.size - vhd.FOOTER_SIZE,
         sha256=verify(image, certificate, public_key, now=now).image_sha256,
         certificate=proof,
         identity=identity,
+        digest=contents.digest if contents else None,
     )
     certified.must_be_unchanged()
     return certified

@@ -66,17 +66,26 @@ def publish(
     the same image to a second destination adds a location to the record.
 
     :param plan: what was built; read from ``plan.json`` if not given.
-    :param destination: see ``builder.publish.destination.parse``; the local Azurite by default.
+    :param destination: see ``builder.publish.destination.parse``; by default the local Azurite, for a
+        container ``containers`` below the build directory.
     :param readback: whether every byte is read back and compared, or a part (blobs only).
     :param public_key: the key that the certificate must be signed with.
     :param now: the time at which the certificate must be valid.
     :raises HallmarkError: the gate or the licence guard refuses (no byte has moved then), or the upload
         failed (nothing is published then; the next run goes on).
     """
-    place = parse(destination or DEFAULT)
     now = now or now_utc()
     plan = plan or _read_plan(artefacts.plan)
-    name = blob_name(plan.recipe, plan.version)
+    image = artefacts.output(plan.image_format)
+    place = parse(destination or _default(plan, workspace))
+    name = blob_name(plan.recipe, plan.version, ending=image.name.removeprefix("image"))
+    if plan.container is not None and not isinstance(place, FileDestination):
+        raise HallmarkError(
+            f"{plan.recipe} is a container image: it doesn't go to {place}",
+            where=plan.recipe,
+            why="page blobs and galleries are made for disks",
+            hint="publish it to a directory (file:///PATH); `skopeo copy` brings it to a registry from there",
+        )
     guard(
         plan.distribution.id,
         name=plan.distribution.name,
@@ -91,9 +100,9 @@ def publish(
             why="what Azure asks of an image was never looked at",
             hint="add azure to certification.targets in the recipe, build and certify again",
         )
-    with _exclusive(artefacts.image):
+    with _exclusive(image):
         with log.step("gate") as step:
-            certified = check(artefacts.image, artefacts.certificate, public_key, plan=plan, now=now)
+            certified = check(image, artefacts.certificate, public_key, plan=plan, now=now)
             others = further.certified_outputs(certified, artefacts, name=name)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
         previous = _previous(artefacts.release, certified)
@@ -112,15 +121,24 @@ def publish(
         if isinstance(place, FileDestination):
             found = {item.format: (place.path / item.name).as_uri() for item in others.values()}
             location = location.model_copy(update={"outputs": found})
-        image = ImageFile(
-            name=name, size=certified.size, virtual_size=certified.virtual_size, sha256=certified.sha256
+        published = ImageFile(
+            name=name,
+            format=plan.image_format,
+            size=certified.size,
+            virtual_size=certified.virtual_size,
+            sha256=certified.sha256,
+            digest=certified.digest,
         )
-        files = (image, *others.values())
+        files = (published, *others.values())
         release = _record(plan, certified, artefacts, files, location, previous, now=now, who=who, why=why)
         if release != previous:
             release.write(artefacts.release)
     log.info(f"published: {location.url}")
     return release
+
+
+def _default(plan: Plan, workspace: Workspace) -> str:
+    return DEFAULT if plan.container is None else (workspace.build / "containers").as_uri()
 
 
 _Where = tuple[str, str | None, Transfer]  # URL, etag, what was moved

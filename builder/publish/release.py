@@ -40,8 +40,11 @@ class _Frozen(BaseModel):
 
 
 class ImageFile(_Frozen):
-    """A file of the release. ``size`` is its length, ``virtual_size`` the disk's, both in bytes; digest in
+    """A file of the release. ``size`` is its length, ``virtual_size`` the disk's, both in bytes; digests in
     hexadecimal.
+
+    Of a container (``oci``), ``virtual_size`` is that of its layers' tars, and ``digest`` the manifest's
+    SHA-256, by which a registry knows the image.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ImageFile(_Frozen):
     size: int = Field(gt=0)
     virtual_size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class WaivedRequirement(_Frozen):

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from builder.recipe import syntax
-from builder.recipe.language import MEANINGS, SECRETS, LayerDocument, RecipeDocument
+from builder.recipe.language import SECRETS, LayerDocument, RecipeDocument
 from builder.recipe.shape import model_at
+from builder.recipe.terms import MEANINGS
 from builder.recipe.violations import Violation, did_you_mean
 
 __all__ = ["check", "violations_of"]

@@ -7,151 +7,63 @@ its effect.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    StringConstraints,
+from pydantic import Field
+
+from builder.recipe.terms import (
+    Arguments,
+    Channels,
+    Commit,
+    Digest,
+    Entry,
+    Fingerprint,
+    Generations,
+    ImagePath,
+    Label,
+    Line,
+    Lines,
+    Mode,
+    Module,
+    Modules,
+    Name,
+    Names,
+    Outputs,
+    Paths,
+    Policies,
+    Ports,
+    Reference,
+    RelativePath,
+    Release,
+    Specifier,
+    Targets,
+    Text,
+    Unit,
+    Units,
+    Url,
+    Variable,
+    VariantValue,
+    Words,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
-
-from builder.recipe.conditions import check_specifier
-from builder.secrets import REFERENCE
 
 __all__ = [
-    "MEANINGS",
     "SECRETS",
     "LayerDocument",
-    "Line",
-    "ListEdit",
     "Overlay",
-    "PackageName",
     "RecipeDocument",
     "RepositoryEntry",
-    "Text",
     "VariantOverlay",
     "Window",
 ]
 
-Item = TypeVar("Item")
 
-# What a pattern means, for people; ``load`` looks the broken pattern up here.
-MEANINGS: dict[str, str] = {}
-
-
-def _pattern(pattern: str, meaning: str, *, longest: int | None = None) -> StringConstraints:
-    MEANINGS[pattern] = meaning
-    return StringConstraints(pattern=pattern, max_length=longest)
-
-
-_UNIT = r"^[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|mount|path|slice|automount|swap)$"
-
-Name = Annotated[
-    str, _pattern(r"^[a-z0-9]+(-[a-z0-9]+)*$", "small letters, digits and single hyphens", longest=60)
-]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Line = Annotated[str, _pattern(r"^[^\r\n]+$", "one line of text")]
-AbsolutePath = Annotated[str, _pattern(r"^(/[^/\x00\r\n]+)+$", "an absolute path without a slash at its end")]
-RelativePath = Annotated[str, _pattern(r"^[^/\x00\r\n][^\x00\r\n]*$", "a relative path")]
-Release = Annotated[str, _pattern(r"^[0-9]+(\.[0-9]+)?$", "a release such as '9' or '9.6'")]
-Channel = Annotated[str, _pattern(r"^[0-9]+\.[0-9]+$", "a .NET channel such as '10.0'")]
-Unit = Annotated[str, _pattern(_UNIT, "a systemd unit with its suffix, such as sshd.service")]
-PackageName = Annotated[
-    str, _pattern(r"^@?[A-Za-z0-9][A-Za-z0-9+._*?\[\]^-]*$", "a package name, a glob or a @group")
-]
-Module = Annotated[str, _pattern(r"^[A-Za-z0-9_-]+$", "a name of letters, digits, hyphens and underscores")]
-Argument = Annotated[str, _pattern(r"^[^\s\"']+$", "one argument, without spaces and quotes")]
-Mode = Annotated[str, _pattern(r"^0?[0-7]{3,4}$", "octal permission bits such as '0644'")]
-Fingerprint = Annotated[str, _pattern(r"^[0-9A-F]{40}$", "40 hexadecimal digits in upper case")]
-Commit = Annotated[str, _pattern(r"^[0-9a-f]{64}$", "an ostree commit: 64 hexadecimal digits")]
-Digest = Annotated[str, _pattern(r"^sha256:[0-9a-f]{64}$", "a digest such as 'sha256:…' with 64 digits")]
-VariantValue = Annotated[
-    str,
-    _pattern(r"^[a-z0-9]+([-_][a-z0-9]+)*$", "small letters, digits, hyphens and underscores", longest=30),
-]
-Specifier = Annotated[str, AfterValidator(check_specifier)]
-Reference = Annotated[str, _pattern(REFERENCE, "env:NAME or file:/absolute/path, never the secret itself")]
-
-
-def _no_dots(path: str) -> str:
-    if any(part in (".", "..") for part in path.split("/")):
-        raise ValueError("a path must not contain '.' or '..'")
-    return path
-
-
-def _no_password(url: str) -> str:
-    if re.match(r"[a-z]+://[^/]*@", url):
-        raise ValueError("a password in an address would be written into plans and logs")
-    return url
-
-
-ImagePath = Annotated[AbsolutePath, AfterValidator(_no_dots)]
-Url = Annotated[Line, AfterValidator(_no_password)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, strict=False)
-
-
-def _as_edit(value: Any) -> Any:
-    return {"append": value} if isinstance(value, list) else value
-
-
-class ListEdit(_Entry, Generic[Item]):
-    """A list in a document: the items to append, or a map that says more."""
-
-    replace: list[Item] | None = None
-    append: list[Item] | None = None
-    remove: list[str] | None = None
-
-
-class _List:
-    """Marks the fields that are lists in the language and describes them to editors."""
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        edit = handler.resolve_ref_schema(handler(core_schema)["anyOf"][0])
-        array = {"type": "array", "items": edit["properties"]["append"]["anyOf"][0]["items"]}
-        words = dict.fromkeys(("replace", "append", "remove"), array)
-        words["remove"] = {"type": "array", "items": {"type": "string"}}
-        return {
-            "oneOf": [
-                array,
-                {"type": "object", "additionalProperties": False, "properties": words},
-                {"type": "null"},
-            ]
-        }
-
-
-Names = Annotated[ListEdit[PackageName] | None, BeforeValidator(_as_edit), _List()]
-Arguments = Annotated[ListEdit[Argument] | None, BeforeValidator(_as_edit), _List()]
-Modules = Annotated[ListEdit[Module] | None, BeforeValidator(_as_edit), _List()]
-Units = Annotated[ListEdit[Unit] | None, BeforeValidator(_as_edit), _List()]
-Channels = Annotated[ListEdit[Channel] | None, BeforeValidator(_as_edit), _List()]
-Lines = Annotated[ListEdit[Line] | None, BeforeValidator(_as_edit), _List()]
-Policies = Annotated[ListEdit[Name] | None, BeforeValidator(_as_edit), _List()]
-Generations = Annotated[ListEdit[Literal[1, 2]] | None, BeforeValidator(_as_edit), _List()]
-Outputs = Annotated[
-    ListEdit[Literal["vhd", "vhdx", "qcow2", "oci"]] | None, BeforeValidator(_as_edit), _List()
-]
-Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator(_as_edit), _List()]
-
-
-class SecretEntry(_Entry):
+class SecretEntry(Entry):
     """Where a secret is: read by the build when it needs it, never kept."""
 
     secret: Reference
 
 
-class RepositoryEntry(_Entry):
+class RepositoryEntry(Entry):
     """A package repository. One of embedded, baseurl and metalink; $releasever, $major and $basearch are
     replaced. A repository that knows its clients by TLS gets client_certificate and client_key (PEM).
     """
@@ -171,14 +83,14 @@ class RepositoryEntry(_Entry):
 SECRETS = frozenset({"client_certificate", "client_key", "ca"})
 
 
-class PackagesEntry(_Entry):
+class PackagesEntry(Entry):
     """What to install, and what must never be installed, not even as a dependency."""
 
     install: Names = None
     exclude: Names = None
 
 
-class FileEntry(_Entry):
+class FileEntry(Entry):
     """A file to put into the image: its text, or the file that holds it."""
 
     content: str | None = None
@@ -188,7 +100,7 @@ class FileEntry(_Entry):
     group: Line | None = None
 
 
-class EditEntry(_Entry):
+class EditEntry(Entry):
     """A change of a configuration file that a package owns.
 
     ``set`` gives KEY=VALUE pairs; each key must be in the file already (commented out is enough).
@@ -199,14 +111,14 @@ class EditEntry(_Entry):
     lines: Lines = None
 
 
-class ScriptEntry(_Entry):
+class ScriptEntry(Entry):
     """A program that runs as root in the image's root, after packages and files."""
 
     content: str | None = None
     source: RelativePath | None = None
 
 
-class ServicesEntry(_Entry):
+class ServicesEntry(Entry):
     """systemd units."""
 
     enable: Units = None
@@ -214,7 +126,7 @@ class ServicesEntry(_Entry):
     mask: Units = None
 
 
-class KernelEntry(_Entry):
+class KernelEntry(Entry):
     """Command line, initramfs drivers, modules that must not load by themselves."""
 
     arguments: Arguments = None
@@ -222,21 +134,21 @@ class KernelEntry(_Entry):
     blacklist: Modules = None
 
 
-class DracutEntry(_Entry):
+class DracutEntry(Entry):
     """The initramfs generator; hostonly is always off."""
 
     omit: Modules = None
     compress: Literal["zstd", "xz", "gzip"] | None = None
 
 
-class SelinuxEntry(_Entry):
+class SelinuxEntry(Entry):
     """SELinux at boot."""
 
     mode: Literal["enforcing", "permissive", "disabled"] | None = None
     type: Literal["targeted"] | None = None
 
 
-class BootloaderEntry(_Entry):
+class BootloaderEntry(Entry):
     """GRUB."""
 
     serial: bool | None = None
@@ -246,14 +158,14 @@ class BootloaderEntry(_Entry):
     )
 
 
-class DotnetEntry(_Entry):
+class DotnetEntry(Entry):
     """.NET from the distribution's packages."""
 
     runtimes: Channels = None
     kind: Literal["runtime", "aspnetcore", "sdk"] | None = None
 
 
-class DiskEntry(_Entry):
+class DiskEntry(Entry):
     """The disk; sizes in MiB."""
 
     size_mib: Annotated[int, Field(ge=1024, le=4 * 1024 * 1024)] | None = None
@@ -264,14 +176,14 @@ class DiskEntry(_Entry):
     boot_mib: Annotated[int, Field(ge=256, le=8192)] | None = None
 
 
-class LocaleEntry(_Entry):
+class LocaleEntry(Entry):
     """Language and time zone."""
 
     language: Line | None = None
     timezone: RelativePath | None = None
 
 
-class CertificationEntry(_Entry):
+class CertificationEntry(Entry):
     """Who judges the image, and what is knowingly accepted."""
 
     policies: Policies = None
@@ -279,7 +191,7 @@ class CertificationEntry(_Entry):
     waivers: RelativePath | None = Field(None, description="waivers file, relative to the recipe's directory")
 
 
-class OstreeEntry(_Entry):
+class OstreeEntry(Entry):
     """A system that comes as one commit or one bootable container, not as packages."""
 
     remote: Name | None = Field(None, description="what the machine calls the place that updates come from")
@@ -296,7 +208,28 @@ class OstreeEntry(_Entry):
     digest: Digest | None = Field(None, description="of the container's manifest: sha256:…")
 
 
-class Overlay(_Entry):
+class ContainerEntry(Entry):
+    """A container image in the place of a disk: no kernel, no services, one program.
+
+    Its user's group is 0, so that OpenShift may give it any user id.
+    """
+
+    user: Annotated[int, Field(ge=1, le=65533)] | None = Field(
+        None, description="the user id that the program runs as; never root"
+    )
+    home: ImagePath | None = Field(None, description="home of that user, which any user of group 0 may write")
+    workdir: ImagePath | None = Field(None, description="where the program starts; default: home")
+    writable: Paths = Field(None, description="more directories that any user of group 0 may write")
+    ports: Ports = Field(None, description="what the program listens on, 1024 and above")
+    entrypoint: Words | None = Field(None, description="the program, and arguments that always come first")
+    command: Words | None = Field(None, description="what whoever runs the container may replace")
+    environment: dict[Variable, Line | None] | None = None
+    labels: dict[Label, Line | None] | None = Field(
+        None, description="name, version, release, summary and description come by themselves"
+    )
+
+
+class Overlay(Entry):
     """What recipes, layers, windows and variants have in common."""
 
     repositories: dict[Name, RepositoryEntry | None] | None = None
@@ -316,6 +249,7 @@ class Overlay(_Entry):
     locale: LocaleEntry | None = None
     certification: CertificationEntry | None = None
     ostree: OstreeEntry | None = None
+    container: ContainerEntry | None = None
     security: Literal["standard", "trusted-launch", "confidential"] | None = Field(
         None, description="the kind of virtual machine that the image is offered for"
     )
@@ -324,7 +258,7 @@ class Overlay(_Entry):
     )
 
 
-class When(_Entry):
+class When(Entry):
     """When a window counts; all that is named must hold."""
 
     release: Specifier | None = Field(None, description="for example '>=9.6, <9.8'")
@@ -340,7 +274,7 @@ class Window(Overlay):
     source: Line | None = Field(None, description="where the fact comes from")
 
 
-class DistributionEntry(_Entry):
+class DistributionEntry(Entry):
     """What the image is an image of."""
 
     id: Name

@@ -32,7 +32,7 @@ class Job(BaseModel):
     recipe: str
     title: str
     variant: dict[str, str]
-    kind: Literal["packages", "ostree"]
+    kind: Literal["packages", "ostree", "container"]
     distribution: str
     release: str
     architecture: str
@@ -77,7 +77,7 @@ def _job(recipe: Recipe, plan: Plan, today: date) -> Job:
         recipe=recipe.family,
         title=recipe.title,
         variant=dict(recipe.values),
-        kind="packages" if plan.ostree is None else "ostree",
+        kind="ostree" if plan.ostree else "container" if plan.container else "packages",
         distribution=plan.distribution.id,
         release=plan.distribution.release,
         architecture=plan.architecture,

@@ -19,10 +19,11 @@ from builder import log
 from builder.errors import HallmarkError, Where
 from builder.recipe import merge, syntax
 from builder.recipe.check import violations_of
-from builder.recipe.language import Line, Overlay, PackageName, RepositoryEntry, Text, Window
+from builder.recipe.language import Overlay, RepositoryEntry, Window
 from builder.recipe.load import Document, Recipe, expand, find, load, names, overlays, shown
 from builder.recipe.model import Origin, Plan, Substitution
 from builder.recipe.shape import is_list
+from builder.recipe.terms import Line, PackageName, Text
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 
 __all__ = ["SETTING", "MirrorsDocument", "substitute", "tell"]

@@ -20,6 +20,7 @@ __all__ = [
     "Bootstrap",
     "BootstrapMode",
     "CertificationSpec",
+    "Container",
     "DiskSpec",
     "Distribution",
     "DotnetRuntime",
@@ -277,6 +278,26 @@ class Ostree(_Frozen):
     where: Origin
 
 
+class Container(_Frozen):
+    """What an engine is told of a container image ("OCI Image Configuration", the object ``config``).
+
+    ``user`` is a user id; its group is 0, as it is for the arbitrary ids that OpenShift gives. ``writable``
+    are the directories, ``home`` among them, that everybody of that group may write. ``entrypoint`` and
+    ``command`` are words; ``ports`` are TCP.
+    """
+
+    user: int
+    home: str
+    workdir: str
+    writable: tuple[str, ...]
+    ports: tuple[int, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    where: Origin
+
+
 class Identifiers(_Frozen):
     """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still
     reproducible.
@@ -298,9 +319,10 @@ class Plan(_Frozen):
 
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
     least that an x86_64 machine must have (None on others). A plan has ``ostree`` or packages, never both.
+    With ``container`` there is no machine: its ``disk`` has no size and no generation.
     ``lock_digest``: SHA-256 of the recipe's lock file; None when it has none and the repositories decide.
-    ``outputs`` always begins with ``vhd``: that is what certification looks at and what the others are made
-    from.
+    ``outputs`` begins with the image itself: what certification looks at and what the others are made from.
+    Of a disk it is ``vhd``, of a container ``oci``.
     """
 
     recipe: str
@@ -318,6 +340,7 @@ class Plan(_Frozen):
     repositories: tuple[Repository, ...]
     packages: Packages
     ostree: Ostree | None = None
+    container: Container | None = None
     lock_digest: str | None = None
     bootstrap: Bootstrap = Bootstrap()
     files: tuple[InstalledFile, ...] = ()
@@ -335,6 +358,11 @@ class Plan(_Frozen):
     certification: CertificationSpec
     identifiers: Identifiers
     substitutions: tuple[Substitution, ...] = ()
+
+    @property
+    def image_format(self) -> OutputFormat:
+        """The format of the image itself."""
+        return self.outputs[0]
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the plan's canonical JSON without its origins.

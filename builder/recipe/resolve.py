@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from builder.errors import Where
-from builder.recipe import model
+from builder.recipe import containers, model
 from builder.recipe.edits import script_for
 from builder.recipe.language import SECRETS
 from builder.recipe.load import Recipe
@@ -60,21 +60,18 @@ def plan(
     )
     architecture = head.get("architecture", "x86_64")
     dotnet = tuple(work.dotnet())
+    container, wrong = containers.container(recipe)
+    work.violations += wrong
     pieces: dict[str, Any] = {
         "repositories": tuple(work.repositories(distribution, architecture)),
         "packages": work.packages(dotnet),
         "files": tuple(work.files()),
         "scripts": tuple(sorted([*work.edits(), *work.scripts()], key=lambda script: script.name)),
-        "services": work.section("services", model.Services),
-        "kernel": work.section("kernel", model.Kernel),
-        "dracut": work.section("dracut", model.Dracut),
-        "selinux": work.section("selinux", model.Selinux),
-        "bootloader": work.section("bootloader", model.Bootloader),
-        "disk": work.section("disk", model.DiskSpec),
-        "outputs": work.outputs(),
+        **(work.machine() if container is None and not wrong else containers.NO_MACHINE),
         "locale": work.section("locale", model.Locale),
         "certification": work.section("certification", model.CertificationSpec),
         "ostree": work.ostree(distribution, architecture),
+        "container": container,
     }
     if work.violations:
         raise RecipeError(recipe.name, work.violations)
@@ -159,6 +156,18 @@ class _Resolver:
                     )
                 )
         return kind.model_construct()
+
+    def machine(self) -> dict[str, Any]:
+        """The parts of a plan that a container doesn't have."""
+        return {
+            "services": self.section("services", model.Services),
+            "kernel": self.section("kernel", model.Kernel),
+            "dracut": self.section("dracut", model.Dracut),
+            "selinux": self.section("selinux", model.Selinux),
+            "bootloader": self.section("bootloader", model.Bootloader),
+            "disk": self.section("disk", model.DiskSpec),
+            "outputs": self.outputs(),
+        }
 
     def ostree(self, distribution: model.Distribution, architecture: str) -> model.Ostree | None:
         tree = self.recipe.tree.children.get("ostree")

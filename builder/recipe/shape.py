@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
-from builder.recipe.language import ListEdit, Overlay
+from builder.recipe.language import Overlay
+from builder.recipe.terms import ListEdit
 
 __all__ = ["is_list", "model_at"]
 

@@ -21,14 +21,18 @@ def kernel_options(plan: Plan) -> str:
 
 def configuration(plan: Plan) -> dict[str, str]:
     """Files of the image by absolute path, for the typed parts of the plan."""
-    files = {
+    everywhere = {
+        # In os-release's words; that file itself belongs to the distribution's package.
+        "/etc/image-release": f"IMAGE_ID={plan.recipe}\nIMAGE_VERSION={plan.version}\n",
+        "/etc/locale.conf": f"LANG={plan.locale.language}\n",
+    }
+    if plan.container is not None:
+        return everywhere
+    files = everywhere | {
         "/etc/default/grub": _default_grub(plan),
         "/etc/dracut.conf.d/50-hallmark.conf": _dracut_conf(plan),
         "/etc/fstab": _fstab(plan),
-        # In os-release's words; that file itself belongs to the distribution's package.
-        "/etc/image-release": f"IMAGE_ID={plan.recipe}\nIMAGE_VERSION={plan.version}\n",
         "/etc/kernel/cmdline": kernel_options(plan) + "\n",
-        "/etc/locale.conf": f"LANG={plan.locale.language}\n",
         "/etc/selinux/config": f"SELINUX={plan.selinux.mode}\nSELINUXTYPE={plan.selinux.type}\n",
         "/boot/grub2/grubenv": _grubenv(),
     }

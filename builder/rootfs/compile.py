@@ -109,16 +109,19 @@ def compile_element(
     """
     installed = _installed_files(plan)
     files = {
-        "element-deps": ElementFile("hallmark-boot\nhallmark-generalise\nhallmark-root\nhallmark-selinux\n"),
+        "element-deps": ElementFile("".join(f"{name}\n" for name in _elements(plan))),
         "package-installs.yaml": ElementFile(_package_installs(plan)),
         "environment.d/20-hallmark-plan.bash": ElementFile(_environment(plan)),
         f"{PLAN_DIRECTORY}/dnf.conf": ElementFile(dnf_conf(plan, repositories)),
-        f"{PLAN_DIRECTORY}/early.cfg": ElementFile(bootfiles.early_cfg(plan)),
-        f"{PLAN_DIRECTORY}/esp.cfg": ElementFile(bootfiles.esp_cfg(plan)),
-        f"{PLAN_DIRECTORY}/grub-head.cfg": ElementFile(bootfiles.grub_head(plan)),
         "install.d/40-hallmark-files": ElementFile(_install_script(plan, installed), executable=True),
-        "post-install.d/80-hallmark-services": ElementFile(_services_script(plan), executable=True),
     }
+    if plan.container is None:
+        files |= {
+            f"{PLAN_DIRECTORY}/early.cfg": ElementFile(bootfiles.early_cfg(plan)),
+            f"{PLAN_DIRECTORY}/esp.cfg": ElementFile(bootfiles.esp_cfg(plan)),
+            f"{PLAN_DIRECTORY}/grub-head.cfg": ElementFile(bootfiles.grub_head(plan)),
+            "post-install.d/80-hallmark-services": ElementFile(_services_script(plan), executable=True),
+        }
     if lock is not None:
         files[f"{PLAN_DIRECTORY}/lock.json"] = ElementFile(lock_orders(lock.packages))
         files[f"{PLAN_DIRECTORY}/locked-packages"] = ElementFile(
@@ -133,6 +136,12 @@ def compile_element(
         name = re.sub(r"[^0-9A-Za-z_-]", "-", script.name)
         files[f"post-install.d/50-hallmark-{number:03}-{name}"] = ElementFile(script.content, executable=True)
     return Element(ELEMENT, MappingProxyType(dict(sorted(files.items()))))
+
+
+def _elements(plan: Plan) -> tuple[str, ...]:
+    if plan.container is not None:
+        return ("hallmark-container", "hallmark-generalise", "hallmark-root")
+    return ("hallmark-boot", "hallmark-generalise", "hallmark-root", "hallmark-selinux")
 
 
 def _package_installs(plan: Plan) -> str:
@@ -173,6 +182,8 @@ def dnf_conf(plan: Plan, repositories: Sequence[TrustedRepository]) -> str:
         "module_platform_id": f"platform:el{plan.distribution.platform}",
         "pluginconfpath": "/dev/null",
     }
+    if plan.container is not None:
+        main["tsflags"] = "nodocs"
     if plan.packages.exclude:
         main["excludepkgs"] = ",".join(plan.packages.exclude)
     sections = ["[main]", *(f"{key}={value}" for key, value in main.items())]
@@ -229,6 +240,12 @@ def _environment(plan: Plan) -> str:
         "HALLMARK_SELINUX_TYPE": plan.selinux.type,
         "HALLMARK_STAGE_ONE": " ".join(plan.bootstrap.packages),
     }
+    if plan.container is not None:
+        values |= {
+            "HALLMARK_CONTAINER_HOME": plan.container.home,
+            "HALLMARK_CONTAINER_USER": str(plan.container.user),
+            "HALLMARK_CONTAINER_WRITABLE": ":".join(plan.container.writable),
+        }
     lines = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
 from certification.model import View
 from certification.recording import Recording
-from certification.views.base import OpenView
+from certification.views.base import OpenView, is_archive
 
 __all__ = ["VIEW_CLASSES", "open_view"]
 
@@ -19,6 +19,7 @@ VIEW_CLASSES: dict[View, str] = {
     "disk": "certification.views.guestfs_backend:DiskView",
     "booted": "certification.views.ssh:BootedView",
 }
+_CONTAINER = "certification.views.container:ContainerView"
 
 
 def open_view(
@@ -45,7 +46,8 @@ def open_view(
         return ReplayView(recording, work=work, evidence=evidence)
     if image is None and view != "booted":
         raise HallmarkError(f"the {view} view needs an image")
-    module, _, name = VIEW_CLASSES[view].partition(":")
+    container = view == "disk" and image is not None and is_archive(image)
+    module, _, name = (_CONTAINER if container else VIEW_CLASSES[view]).partition(":")
     opened: OpenView = getattr(import_module(module), name)(
         image=image,
         work=work,

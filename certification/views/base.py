@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.errors import HallmarkError
-from certification.model import Subject
+from certification.model import Kind, Subject
 
 if TYPE_CHECKING:
+    from certification.views.container import ContainerImage
     from certification.views.format import ImageBytes
     from certification.views.inventory import Inventory
 
@@ -23,6 +24,7 @@ __all__ = [
     "disk_subject",
     "glob_command",
     "identity",
+    "is_archive",
     "parse_os_release",
 ]
 
@@ -33,8 +35,8 @@ class OpenView(Protocol):
     """An opened view. ``close`` may be called more than once."""
 
     @property
-    def image(self) -> ImageBytes:
-        """The image's bytes.
+    def image(self) -> ImageBytes | ContainerImage:
+        """The image's bytes; of a container what its archive says.
 
         :raises HallmarkError: this view has none.
         """
@@ -84,12 +86,12 @@ class GuestAccess(Protocol):
         """
 
 
-def disk_subject(access: GuestAccess) -> Subject:
+def disk_subject(access: GuestAccess, *, kind: Kind = "machine") -> Subject:
     """What the guest's files say that it is."""
     text = access.read_bytes("/etc/os-release") or b""
     fields = parse_os_release(text.decode(errors="replace"))
     ostree = access.inventory().get("/ostree") is not None
-    return _identified(Subject.from_os_release(fields, ostree=ostree))
+    return _identified(Subject.from_os_release(fields, ostree=ostree).model_copy(update={"kind": kind}))
 
 
 def booted_subject(host: Any) -> Subject:
@@ -137,6 +139,15 @@ def identity(path: Path) -> str:
     except OSError as error:
         raise HallmarkError(f"cannot read the image: {error.strerror}", where=path) from None
     return digest.hexdigest()
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a tar: a container image rather than a disk."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(512)[257:262] == b"ustar"
+    except OSError as error:
+        raise HallmarkError(f"cannot read the image: {error.strerror}", where=path) from None
 
 
 def _identified(subject: Subject) -> Subject:

@@ -14,31 +14,29 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testinfra.backend import BACKENDS
-from testinfra.backend.base import BaseBackend, CommandResult
-from testinfra.host import Host
+from testinfra.backend.base import CommandResult
 
 from builder import log
 from builder.errors import HallmarkError
 from certification.evidence import EvidenceLog
 from certification.model import Subject
-from certification.views import openscap, rpmdb
+from certification.views import openscap
 from certification.views.appliance import Appliance
 from certification.views.base import disk_subject
 from certification.views.inventory import (
     FIND_FORMAT,
     Inventory,
-    pack,
     parse_digests,
     parse_find,
     parse_xattrs,
 )
-from certification.views.native import NATIVE
+from certification.views.tree import TreeBackend, tree_host
 
 if TYPE_CHECKING:
     from certification.views.format import ImageBytes
@@ -51,7 +49,7 @@ _ENVIRONMENT = "PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root SYSTE
 _XFSZ = 128 + 25
 
 
-class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
+class GuestfsBackend(TreeBackend):
     """testinfra's way into an unbooted disk (``certification.views.base.GuestAccess``).
 
     :param appliance: a launched appliance with the guest's filesystems mounted.
@@ -60,15 +58,8 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
     NAME = "guestfs"
 
     def __init__(self, hostspec: str, *, appliance: Appliance, work: Path, evidence: EvidenceLog) -> None:
-        super().__init__(hostspec)
-        self._encoding = "utf-8"
+        super().__init__(hostspec, reader=appliance, work=work, evidence=evidence)
         self._appliance = appliance
-        self._work = work
-        self._evidence = evidence
-        self._files: dict[str, bytes | None] = {}
-        self._fetched: dict[str, Path] = {}
-        self._inventory: Inventory | None = None
-        self._rpmdb: Path | None = None
         self._chroot_ready = False
 
     def decode(self, data: bytes) -> str:
@@ -110,60 +101,6 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
         )
         return result
 
-    def read_bytes(self, path: str) -> bytes | None:
-        """A file's content, links followed; None when there is no such regular file."""
-        entry = self.inventory().get(path)
-        if entry is None or entry.type != "f":
-            self._evidence.read(path, None)
-            return None
-        if entry.path not in self._files:
-            if entry.size > 16 << 20:
-                raise HallmarkError(
-                    f"{path} has {entry.size} bytes, too many for one read", hint="use fetch()"
-                )
-            self._files[entry.path] = self._appliance.read(entry.path) if entry.size else b""
-        data = self._files[entry.path]
-        self._evidence.read(path, data)
-        return data
-
-    def fetch(self, path: str) -> Path | None:
-        """A copy of a guest file on this machine; None when there is no such regular file."""
-        entry = self.inventory().get(path)
-        if entry is None or entry.type != "f":
-            self._evidence.fetched(path, None)
-            return None
-        if entry.path not in self._fetched:
-            target = self._work / f"fetched-{len(self._fetched)}"
-            self._appliance.download(entry.path, target)
-            self._fetched[entry.path] = target
-        self._evidence.fetched(path, self._fetched[entry.path])
-        return self._fetched[entry.path]
-
-    def glob(self, pattern: str) -> list[str]:
-        """Paths that match a shell pattern."""
-        return self.inventory().glob(pattern)
-
-    def inventory(self) -> Inventory:
-        """Every file of the mounted filesystems, with labels and digests."""
-        if self._inventory is None:
-            self._inventory = self._gather()
-            self._evidence.whole("inventory", pack(self._inventory), summary=f"{len(self._inventory)} files")
-        return self._inventory
-
-    def rpmdb(self) -> Path:
-        """A copy of the guest's rpm database."""
-        if self._rpmdb is None:
-            inventory = self.inventory()
-            places = [place for place in rpmdb.PLACES if any(inventory.below(place))]
-            if not places:
-                raise HallmarkError(
-                    "the guest has no rpm database", details=[f"looked in {', '.join(rpmdb.PLACES)}"]
-                )
-            place = inventory.resolve(places[0]) or places[0]
-            self._rpmdb = rpmdb.unpack(self._appliance.tar(place, self._work), self._work / "rpmdb")
-            self._evidence.directory("rpmdb", {path.name: path for path in self._rpmdb.iterdir()})
-        return self._rpmdb
-
     @contextmanager
     def unpacked(self) -> Iterator[Path]:
         """A copy of all files of the guest in a directory on this machine, whose links stay in it."""
@@ -172,10 +109,6 @@ class GuestfsBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no t
             self._appliance.unpack(tree)
             openscap.contain(tree)
             yield tree
-
-    def made(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """What ``make`` makes for a test, recorded."""
-        return self._evidence.made(name, make)
 
     def _gather(self) -> Inventory:
         appliance = self._appliance
@@ -263,10 +196,7 @@ class DiskView:
         self._backend = GuestfsBackend(
             image.name, appliance=self._appliance, work=self._work, evidence=evidence
         )
-        self._host = Host(self._backend)
-        self._backend.set_host(self._host)
-        for name, module in NATIVE.items():
-            setattr(self._host, name, module.get_module(self._host))
+        self._host = tree_host(self._backend)
 
     @property
     def image(self) -> ImageBytes:

@@ -22,9 +22,10 @@ from certification.evidence import EvidenceLog
 from certification.model import Subject
 from certification.recording import Answer, Recording
 from certification.views.base import booted_subject, disk_subject, glob_command
+from certification.views.container import DESCRIPTION, ContainerImage
 from certification.views.format import ImageBytes
 from certification.views.inventory import Inventory, pack, unpack
-from certification.views.native import NATIVE
+from certification.views.tree import tree_host
 
 __all__ = ["ReplayBackend", "ReplayView"]
 
@@ -214,10 +215,16 @@ class ReplayView:
         self._work = work / "replay"
         self._evidence = evidence
         self._image: RecordedImage | None = None
+        self._container: ContainerImage | None = None
+        if DESCRIPTION in recording.made:
+            described = evidence.made(DESCRIPTION, lambda: recording.remade(DESCRIPTION))
+            self._container = ContainerImage.recorded(described)
         self._host: Any = None
 
     @property
-    def image(self) -> ImageBytes:
+    def image(self) -> ImageBytes | ContainerImage:
+        if self._container is not None:
+            return self._container
         if self._image is None:
             self._image = RecordedImage(self._recording, work=self._work, evidence=self._evidence)
         return self._image
@@ -228,11 +235,11 @@ class ReplayView:
             raise HallmarkError("the format view looks at bytes and has no guest")
         if self._host is None:
             backend = ReplayBackend(self._recording, work=self._work, evidence=self._evidence)
-            self._host = Host(backend)
-            backend.set_host(self._host)
             if self._recording.view == "disk":
-                for name, module in NATIVE.items():
-                    setattr(self._host, name, module.get_module(self._host))
+                self._host = tree_host(backend)
+            else:
+                self._host = Host(backend)
+                backend.set_host(self._host)
         return self._host
 
     def subject(self) -> Subject | None:
@@ -241,7 +248,7 @@ class ReplayView:
         # Asked as in the view itself, so that the answer is part of what this look rests on.
         if self._recording.view == "booted":
             return booted_subject(self.host)
-        return disk_subject(self.host.backend)
+        return disk_subject(self.host.backend, kind="container" if self._container else "machine")
 
     def check(self) -> None:
         """A recording was held against its seal when it was opened."""

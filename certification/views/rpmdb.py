@@ -37,6 +37,8 @@ PLACES = ("/usr/lib/sysimage/rpm", "/usr/share/rpm", "/var/lib/rpm")
 _SEPARATOR = "\x1f"
 # rpmfileAttrs (rpmfiles.h).
 _CONFIG, _MISSING_OK, _GHOST = 1 << 0, 1 << 3, 1 << 6
+# rpmfileState (rpmfiles.h): left out when the package was installed, documentation for example.
+_NOT_INSTALLED = 2
 # rpmVerifyAttrs: what a package's author asked to be verified (rpmfiles.h).
 _VERIFY = {
     "5": 1 << 0,
@@ -76,7 +78,10 @@ class InstalledPackage:
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """A file as its package describes it. ``digest`` is empty for what isn't a regular file."""
+    """A file as its package describes it. ``digest`` is empty for what isn't a regular file.
+
+    ``state`` is what rpm did with it.
+    """
 
     package: str
     path: str
@@ -89,6 +94,7 @@ class PackageFile:
     link: str
     flags: int
     verify: int
+    state: int = 0
 
     @property
     def config(self) -> bool:
@@ -193,12 +199,13 @@ def files(access: GuestAccess) -> tuple[PackageFile, ...]:
             "FILELINKTOS",
             "FILEFLAGS",
             "FILEVERIFYFLAGS",
+            "FILESTATES",
         ]
         # `=NAME` repeats the one name for every file; numbers print as decimals.
         inner = _SEPARATOR.join(["%{=NAME}", *(f"%{{{tag}}}" for tag in tags)])
         found = []
         for line in query(access, f"[{inner}\\n]").split("\n")[:-1]:
-            package, path, mode, user, group, size, mtime, digest, link, flags, verify_ = line.split(
+            package, path, mode, user, group, size, mtime, digest, link, flags, verify_, state = line.split(
                 _SEPARATOR
             )
             found.append(
@@ -214,6 +221,7 @@ def files(access: GuestAccess) -> tuple[PackageFile, ...]:
                     link,
                     int(flags),
                     int(verify_) & 0xFFFFFFFF,
+                    int(state),
                 )
             )
         cached["files"] = tuple(found)
@@ -262,7 +270,7 @@ class _Names:
 def _compare(item: PackageFile, inventory: Inventory, names: _Names) -> Deviation | None:
     entry = inventory.get(item.path, follow=False)
     if entry is None:
-        if item.ghost or item.flags & _MISSING_OK:
+        if item.ghost or item.flags & _MISSING_OK or item.state == _NOT_INSTALLED:
             return None
         return Deviation(item.package, item.path, "missing", item.config, "missing")
     problems = _differences(item, entry, names)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import rpm_rs
 
-__all__ = ["PACKAGES", "Made", "erase", "install"]
+__all__ = ["PACKAGES", "Made", "erase", "install", "install_into"]
 
 _KEY = Path(__file__).parents[2] / "images/sample-distribution/keys/test-secret-key.asc"
 VENDOR = "Hallmark sample distribution"
@@ -76,7 +76,7 @@ PACKAGES = [
 
 @dataclass(frozen=True)
 class Made:
-    """A package to make; ``files`` are (path, content, mode)."""
+    """A package to make; ``files`` are (path, content, mode), ``documents`` paths of documentation."""
 
     name: str
     version: str = "1"
@@ -85,6 +85,7 @@ class Made:
     signed: bool = True
     requires: tuple[str, ...] = ()
     files: tuple[tuple[str, str, int], ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 def install(database: Path, work: Path, packages: Sequence[Made]) -> None:
@@ -101,6 +102,13 @@ def install(database: Path, work: Path, packages: Sequence[Made]) -> None:
         "--force",
         *map(str, paths),
     )
+
+
+def install_into(root: Path, work: Path, package: Made) -> Path:
+    """Install a package with its files, but without documentation, into a root; where its database is."""
+    words = ("--root", str(root), "-i", "--nodeps", "--nosignature", "--nodigest", "--excludedocs")
+    _rpm(Path("/var/lib/rpm"), *words, "--ignorearch", "--force", str(_build(work, package, 0)))
+    return root / "var/lib/rpm"
 
 
 def erase(database: Path, name: str) -> None:
@@ -124,6 +132,8 @@ def _build(work: Path, package: Made, number: int) -> Path:
         builder.requires(name)
     for path, content, mode in package.files:
         builder.with_file_contents(content.encode(), rpm_rs.FileOptions.new(path, permissions=mode))
+    for path in package.documents:
+        builder.with_file_contents(b"a document", rpm_rs.FileOptions.new(path, doc=True))
     made = builder.build_and_sign(rpm_rs.Signer(_KEY.read_bytes())) if package.signed else builder.build()
     target = work / f"{number}-{package.name}.rpm"
     target.write_bytes(made.to_bytes())

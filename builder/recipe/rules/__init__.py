@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from builder.recipe.findings import Finding, Subject
-from builder.recipe.rules import content, machine, supply
+from builder.recipe.rules import container, content, machine, supply
 
 __all__ = ["RULES"]
 
@@ -33,4 +33,6 @@ RULES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     content.signatures_are_checked,
     content.no_secrets,
     content.gallery_name,
+    container.no_machine,
+    container.labels_present,
 )

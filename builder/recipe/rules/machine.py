@@ -27,6 +27,8 @@ _FORBIDDEN = re.compile(
 def generation_and_architecture(subject: Subject) -> Iterator[Finding]:
     """HM101: there is a generation to boot, and on aarch64 it isn't the first."""
     plan = subject.plan
+    if plan.container is not None:
+        return
     if not plan.disk.generations:
         yield subject.error(
             "HM101",
@@ -69,6 +71,8 @@ def boot_packages(subject: Subject) -> Iterator[Finding]:
 def disk_size(subject: Subject) -> Iterator[Finding]:
     """HM103: the disk is within the limits of the clouds and large enough for certification."""
     disk = subject.plan.disk
+    if subject.plan.container is not None:
+        return
     where = subject.recipe.where("disk", "size_mib")
     if 1 in disk.generations and disk.size_mib > 2048 * _GIB:
         yield subject.error(
@@ -161,6 +165,8 @@ def processor_level(subject: Subject) -> Iterator[Finding]:
 
 def kernel_arguments(subject: Subject) -> Iterator[Finding]:
     """HM110: no argument hides messages or weakens the machine, and the serial console is the last one."""
+    if subject.plan.container is not None:
+        return
     arguments = subject.plan.kernel.arguments
     where = subject.recipe.where("kernel")
     for argument in arguments:

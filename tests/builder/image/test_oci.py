@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builder.errors import HallmarkError
-from builder.image import oci
+from builder.image import container_disk, oci
 from builder.workspace import digest_file
 
 DESCRIPTION = oci.Description(
@@ -22,6 +22,8 @@ DESCRIPTION = oci.Description(
     summary="As small as it can be",
     architecture="x86_64",
     epoch=1_795_305_600,
+    labels={},
+    config={},
 )
 
 
@@ -35,7 +37,7 @@ def disk(tmp_path: Path) -> Path:
 @pytest.fixture
 def archive(disk: Path, tmp_path: Path) -> Path:
     path = tmp_path / "image.oci.tar"
-    oci.write(disk, path, description=DESCRIPTION)
+    container_disk.write(disk, path, description=DESCRIPTION)
     return path
 
 
@@ -86,7 +88,7 @@ def test_a_reader_of_the_specification_finds_the_disk(archive: Path, disk: Path,
 def test_the_same_disk_gives_the_same_archive(archive: Path, disk: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.tar"
     disk.touch()
-    oci.write(disk, again, description=DESCRIPTION)
+    container_disk.write(disk, again, description=DESCRIPTION)
     assert digest_file(again) == digest_file(archive)
 
 
@@ -162,14 +164,14 @@ UID = b"0000153\0"  # 107
 def test_each_damage_is_refused(
     archive: Path, disk: Path, what: Callable[[dict[str, bytes]], None], words: str
 ) -> None:
-    oci.check(archive, qcow2_sha256=digest_file(disk))
+    container_disk.check(archive, qcow2_sha256=digest_file(disk))
     damage(archive, what)
     with pytest.raises(HallmarkError, match=words):
-        oci.check(archive, qcow2_sha256=digest_file(disk))
+        container_disk.check(archive, qcow2_sha256=digest_file(disk))
 
 
 def test_a_truncated_archive_is_refused(archive: Path, disk: Path) -> None:
     with archive.open("r+b") as stream:
         stream.truncate(archive.stat().st_size // 2)
     with pytest.raises(HallmarkError):
-        oci.check(archive, qcow2_sha256=digest_file(disk))
+        container_disk.check(archive, qcow2_sha256=digest_file(disk))

@@ -20,7 +20,7 @@ VERSION = "9.20261122.0"
 
 def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     snippets = dict(re.findall(r"^```yaml (\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
-    assert list(snippets) == ["recipe", "layer", "variants", "ostree", "mirrors"]
+    assert list(snippets) == ["recipe", "layer", "variants", "ostree", "container", "mirrors"]
     assert len(re.findall(r"^```yaml", GUIDE, re.MULTILINE)) == len(snippets)
     (tmp_path / "layers").mkdir()
     for layer in (IMAGES / "layers").glob("*.yaml"):
@@ -53,6 +53,13 @@ def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     whole = plan(load(path), version=VERSION, source_date_epoch=0)
     assert whole.ostree is not None
     assert whole.packages.install == ()
+
+    path = tmp_path / "my-service.yaml"
+    path.write_text(snippets["container"])
+    service = plan(load(path), version=VERSION, source_date_epoch=0)
+    assert service.container is not None and service.outputs == ("oci",)
+    assert service.container.user == 1001
+    assert service.container.writable[0] == "/opt/app-root"
 
 
 def test_the_tables_have_every_recipe_and_every_layer() -> None:

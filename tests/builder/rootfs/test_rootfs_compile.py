@@ -19,6 +19,8 @@ import yaml
 
 import builder.rootfs
 from builder.errors import HallmarkError
+from builder.recipe import find, load
+from builder.recipe import plan as make_plan
 from builder.recipe.lock import Lock, LockedPackage, inputs_digest
 from builder.recipe.model import BootstrapMode, Distribution, InstalledFile, Origin, Packages, Plan
 from builder.recipe.packaging import bootstrap
@@ -44,6 +46,27 @@ def test_element_is_golden(plan: Plan, trusted: TrustedRepository, tmp_path: Pat
     for name, path in made.items():
         assert path.read_text() == expected[name].read_text(), name
         assert os.access(path, os.X_OK) == os.access(expected[name], os.X_OK), name
+
+
+def test_a_container_gets_nothing_of_a_machine(trusted: TrustedRepository) -> None:
+    container = make_plan(load(find("dotnet-sample-9")), version="9.20261122.0", source_date_epoch=0)
+    files = compile_element(container, (trusted,)).files
+    assert files["element-deps"].content.split() == [
+        "hallmark-container",
+        "hallmark-generalise",
+        "hallmark-root",
+    ]
+    written = {path.partition("/static")[2] for path in files if "/static/" in path}
+    assert {"/etc/image-release", "/usr/libexec/s2i/run"} <= written
+    assert not {"/etc/fstab", "/etc/default/grub", "/boot/grub2/grubenv", "/etc/selinux/config"} & written
+    assert not [path for path in files if "services" in path or "grub" in path]
+    assert "\ntsflags=nodocs\n" in files["hallmark-plan/dnf.conf"].content
+    environment = files["environment.d/20-hallmark-plan.bash"].content
+    assert "export HALLMARK_CONTAINER_USER=1001\n" in environment
+    assert (
+        "export HALLMARK_CONTAINER_WRITABLE=/opt/app-root:/opt/app-root/app:/opt/app-root/data\n"
+        in environment
+    )
 
 
 def test_every_hook_has_a_name_that_dib_runs(plan: Plan, trusted: TrustedRepository) -> None:

@@ -1,0 +1,187 @@
+"""What the language of recipes is made of: texts with their patterns, and lists that layers edit."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from builder.recipe.conditions import check_specifier
+from builder.secrets import REFERENCE
+
+__all__ = [
+    "MEANINGS",
+    "AbsolutePath",
+    "Argument",
+    "Arguments",
+    "Channel",
+    "Channels",
+    "Commit",
+    "Digest",
+    "Entry",
+    "Fingerprint",
+    "Generations",
+    "ImagePath",
+    "Label",
+    "Line",
+    "Lines",
+    "ListEdit",
+    "Mode",
+    "Module",
+    "Modules",
+    "Name",
+    "Names",
+    "Outputs",
+    "PackageName",
+    "Paths",
+    "Policies",
+    "Port",
+    "Ports",
+    "Reference",
+    "RelativePath",
+    "Release",
+    "Specifier",
+    "Targets",
+    "Text",
+    "Unit",
+    "Units",
+    "Url",
+    "Variable",
+    "VariantValue",
+    "Words",
+]
+
+Item = TypeVar("Item")
+
+# What a pattern means, for people; ``load`` looks the broken pattern up here.
+MEANINGS: dict[str, str] = {}
+
+
+def _pattern(pattern: str, meaning: str, *, longest: int | None = None) -> StringConstraints:
+    MEANINGS[pattern] = meaning
+    return StringConstraints(pattern=pattern, max_length=longest)
+
+
+_UNIT = r"^[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|mount|path|slice|automount|swap)$"
+
+Name = Annotated[
+    str, _pattern(r"^[a-z0-9]+(-[a-z0-9]+)*$", "small letters, digits and single hyphens", longest=60)
+]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Line = Annotated[str, _pattern(r"^[^\r\n]+$", "one line of text")]
+AbsolutePath = Annotated[str, _pattern(r"^(/[^/\x00\r\n]+)+$", "an absolute path without a slash at its end")]
+RelativePath = Annotated[str, _pattern(r"^[^/\x00\r\n][^\x00\r\n]*$", "a relative path")]
+Release = Annotated[str, _pattern(r"^[0-9]+(\.[0-9]+)?$", "a release such as '9' or '9.6'")]
+Channel = Annotated[str, _pattern(r"^[0-9]+\.[0-9]+$", "a .NET channel such as '10.0'")]
+Unit = Annotated[str, _pattern(_UNIT, "a systemd unit with its suffix, such as sshd.service")]
+PackageName = Annotated[
+    str, _pattern(r"^@?[A-Za-z0-9][A-Za-z0-9+._*?\[\]^-]*$", "a package name, a glob or a @group")
+]
+Module = Annotated[str, _pattern(r"^[A-Za-z0-9_-]+$", "a name of letters, digits, hyphens and underscores")]
+Argument = Annotated[str, _pattern(r"^[^\s\"']+$", "one argument, without spaces and quotes")]
+Mode = Annotated[str, _pattern(r"^0?[0-7]{3,4}$", "octal permission bits such as '0644'")]
+Fingerprint = Annotated[str, _pattern(r"^[0-9A-F]{40}$", "40 hexadecimal digits in upper case")]
+Commit = Annotated[str, _pattern(r"^[0-9a-f]{64}$", "an ostree commit: 64 hexadecimal digits")]
+Digest = Annotated[str, _pattern(r"^sha256:[0-9a-f]{64}$", "a digest such as 'sha256:…' with 64 digits")]
+VariantValue = Annotated[
+    str,
+    _pattern(r"^[a-z0-9]+([-_][a-z0-9]+)*$", "small letters, digits, hyphens and underscores", longest=30),
+]
+Specifier = Annotated[str, AfterValidator(check_specifier)]
+Variable = Annotated[str, _pattern(r"^[A-Za-z_][A-Za-z0-9_]*$", "the name of an environment variable")]
+Label = Annotated[
+    str, _pattern(r"^[a-z0-9]+([._/-][a-z0-9]+)*$", "a label such as io.k8s.description", longest=128)
+]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Reference = Annotated[str, _pattern(REFERENCE, "env:NAME or file:/absolute/path, never the secret itself")]
+
+
+def _no_dots(path: str) -> str:
+    if any(part in (".", "..") for part in path.split("/")):
+        raise ValueError("a path must not contain '.' or '..'")
+    return path
+
+
+def _no_password(url: str) -> str:
+    if re.match(r"[a-z]+://[^/]*@", url):
+        raise ValueError("a password in an address would be written into plans and logs")
+    return url
+
+
+def _words(line: str) -> str:
+    try:
+        shlex.split(line)
+    except ValueError as error:
+        raise ValueError(f"it is split as a shell does: {str(error).lower()}") from None
+    return line
+
+
+#: A program with its arguments, which a shell's quotes may hold together; upper layers replace it as a whole.
+Words = Annotated[Line, AfterValidator(_words)]
+ImagePath = Annotated[AbsolutePath, AfterValidator(_no_dots)]
+Url = Annotated[Line, AfterValidator(_no_password)]
+
+
+class Entry(BaseModel):
+    """A map of the language: no unknown keys, and numbers where text is asked for are text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, strict=False)
+
+
+def _as_edit(value: Any) -> Any:
+    return {"append": value} if isinstance(value, list) else value
+
+
+class ListEdit(Entry, Generic[Item]):
+    """A list in a document: the items to append, or a map that says more."""
+
+    replace: list[Item] | None = None
+    append: list[Item] | None = None
+    remove: list[str] | None = None
+
+
+class _List:
+    """Marks the fields that are lists in the language and describes them to editors."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        edit = handler.resolve_ref_schema(handler(core_schema)["anyOf"][0])
+        array = {"type": "array", "items": edit["properties"]["append"]["anyOf"][0]["items"]}
+        words = dict.fromkeys(("replace", "append", "remove"), array)
+        words["remove"] = {"type": "array", "items": {"type": "string"}}
+        return {
+            "oneOf": [
+                array,
+                {"type": "object", "additionalProperties": False, "properties": words},
+                {"type": "null"},
+            ]
+        }
+
+
+Names = Annotated[ListEdit[PackageName] | None, BeforeValidator(_as_edit), _List()]
+Arguments = Annotated[ListEdit[Argument] | None, BeforeValidator(_as_edit), _List()]
+Modules = Annotated[ListEdit[Module] | None, BeforeValidator(_as_edit), _List()]
+Units = Annotated[ListEdit[Unit] | None, BeforeValidator(_as_edit), _List()]
+Channels = Annotated[ListEdit[Channel] | None, BeforeValidator(_as_edit), _List()]
+Lines = Annotated[ListEdit[Line] | None, BeforeValidator(_as_edit), _List()]
+Policies = Annotated[ListEdit[Name] | None, BeforeValidator(_as_edit), _List()]
+Generations = Annotated[ListEdit[Literal[1, 2]] | None, BeforeValidator(_as_edit), _List()]
+Outputs = Annotated[
+    ListEdit[Literal["vhd", "vhdx", "qcow2", "oci"]] | None, BeforeValidator(_as_edit), _List()
+]
+Paths = Annotated[ListEdit[ImagePath] | None, BeforeValidator(_as_edit), _List()]
+Ports = Annotated[ListEdit[Port] | None, BeforeValidator(_as_edit), _List()]
+Targets = Annotated[ListEdit[Literal["azure", "hyperv"]] | None, BeforeValidator(_as_edit), _List()]
