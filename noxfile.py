@@ -89,8 +89,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def updates(session: nox.Session) -> None:
-    """Install the kernel again in a running guest, make its initramfs there, and restart it."""
-    words = session.posargs or ["tests/test_boot.py", "-m", "slow"]
+    """Update running guests: a new kernel with its initramfs, a new commit of an ostree host and back."""
+    words = session.posargs or ["tests/test_boot.py", "tests/test_atomic.py", "-m", "slow"]
     session.run("pytest", "--durations=5", *words, external=True)
 
 

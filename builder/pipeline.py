@@ -2,6 +2,8 @@
 
     recipe → plan → rootfs → image → verdicts → certificate → release → catalog
 
+An ostree system takes the way rootfs → commit → sysroot → image; a commit that exists is fetched instead.
+
 Each stage is a function of the digests of its inputs (``builder.stages``); none reaches back.
 """
 
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from builder import log, versions
 from builder.errors import HallmarkError
+from builder.ostree.stages import OstreeStages
 from builder.recipe import Plan, Recipe, find, load, name_of, plan, refuse, substitute, tell
 from builder.recipe.lock import Lock, of_plan
 from builder.recipe.model import BootstrapMode, Repository, Secret
@@ -65,7 +68,7 @@ class Pipeline:
                 {
                     "plan": draft.digest(),
                     "repositories": self._repository_digest,
-                    "code": code_digest("builder/rootfs", "builder/disk", "builder/image"),
+                    "code": code_digest("builder/rootfs", "builder/disk", "builder/image", *_also(draft)),
                 }
             )
             artefacts = versions.choose(
@@ -85,7 +88,17 @@ class Pipeline:
             log.info(f"{name} {version}: {artefacts.root}")
             with atomic_file(artefacts.plan) as temporary:
                 temporary.write_text(final.to_json())
-            self._rootfs(final, artefacts, lock)
+            if final.ostree is None or final.composed:
+                self._rootfs(final, artefacts, lock)
+            if final.ostree is not None:
+                OstreeStages(
+                    final,
+                    artefacts,
+                    images=loaded.root,
+                    commit=lock.ostree if lock else None,
+                    scratch=self._scratch,
+                    reports=self.reports,
+                ).run()
             if final.container is not None:
                 self._container(final, artefacts)
             else:
@@ -100,12 +113,13 @@ class Pipeline:
         """
         loaded = load(find(self.recipe))
         written = plan(loaded, version=_NO_VERSION, source_date_epoch=0)
-        if written.ostree is not None:
+        if written.ostree is not None and written.ostree.image is not None:
             raise HallmarkError(
-                f"{written.recipe} is a recipe for an ostree system, which can't be built yet",
+                f"{written.recipe} comes as a bootable container, which can't be built",
                 where=loaded.where("ostree"),
-                why="it can be checked, explained and planned; deploying a commit to a disk is missing",
-                hint="build a recipe that is made of packages",
+                why="only bootc installs one so that its registry updates it, and this host's system has no "
+                "package of it; it can be checked, explained and planned",
+                hint="take an ostree commit: `url`, `ref` and `key` instead of `image`, or `compose: true`",
             )
         # The recipe as it is written must be right; a mirror may hold less than the recipe promises.
         refuse(loaded, written, today=datetime.now(UTC).date())
@@ -204,7 +218,7 @@ class Pipeline:
             with self._scratch("disk") as work:
                 disk = work / "disk.raw"
                 assemble(
-                    artefacts.rootfs,
+                    artefacts.rootfs if final.ostree is None else artefacts.sysroot,
                     final,
                     destination=disk,
                     work=work,
@@ -214,8 +228,9 @@ class Pipeline:
                 write_footer(disk, timestamp=final.source_date_epoch, unique_id=final.identifiers.vhd)
                 disk.replace(artefacts.image)
 
-        rootfs = read_stamp(artefacts, "rootfs")
-        assert rootfs is not None, "the image stage follows the rootfs stage"
+        before = "rootfs" if final.ostree is None else "sysroot"
+        files = read_stamp(artefacts, before)
+        assert files is not None, f"the image stage follows the {before} stage"
         self.reports.append(
             run_stage(
                 artefacts,
@@ -223,7 +238,7 @@ class Pipeline:
                 title="disk and image",
                 inputs={
                     "plan": final.digest(),
-                    "rootfs": rootfs.model_dump_json(exclude={"seconds"}),
+                    before: files.model_dump_json(exclude={"seconds"}),
                     "code": code_digest("builder/disk", "builder/image"),
                 },
                 outputs=(artefacts.image,),
@@ -316,6 +331,11 @@ class Pipeline:
     def recipe_name(self) -> str:
         """The full name of the variant that is built, whether it was given as a name or as a path."""
         return name_of(self.recipe)
+
+
+def _also(plan: Plan) -> tuple[str, ...]:
+    """Where else the code is that makes this plan's image."""
+    return () if plan.ostree is None else ("builder/ostree",)
 
 
 def _tls(repository: Repository) -> ClientTls:

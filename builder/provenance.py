@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 
+from builder.ostree import Commit
 from builder.recipe import Plan
 from builder.rootfs import manifest, sbom
 from builder.stages import read_stamp
@@ -53,6 +54,19 @@ def describe(artefacts: Artefacts, plan: Plan) -> Provenance:
         )
         for item in manifest.load(artefacts.packages)
     ]
+    products = [
+        Resource(name=path.name, digest={"sha256": digest_file(path)})
+        for path in (artefacts.packages, artefacts.sbom)
+    ]
+    if plan.ostree is not None:
+        commit = Commit.load(artefacts.commit)
+        system = Resource(
+            name=commit.ref,
+            uri=plan.ostree.source or plan.ostree.url,
+            digest={"ostreeCommit": commit.checksum},
+            annotations={"signatureKeys": ", ".join(commit.signers)},
+        )
+        (products if plan.composed else dependencies).append(system)
     stamp = read_stamp(artefacts, "image")
     output = stamp.outputs.get(artefacts.output(plan.image_format).name) if stamp is not None else None
     return Provenance(
@@ -70,9 +84,6 @@ def describe(artefacts: Artefacts, plan: Plan) -> Provenance:
                 invocation_id=f"{plan.recipe}/{plan.version}",
                 finished_on=datetime.fromtimestamp(output.mtime_ns // 10**9, UTC) if output else None,
             ),
-            byproducts=tuple(
-                Resource(name=path.name, digest={"sha256": digest_file(path)})
-                for path in (artefacts.packages, artefacts.sbom)
-            ),
+            byproducts=tuple(products),
         ),
     )

@@ -67,6 +67,19 @@ class Artefacts:
         return self.root / "rootfs.tar"
 
     @property
+    def ostree(self) -> Path:
+        """An archive of the ostree repository that holds the commit of the image."""
+        return self.root / "ostree.tar"
+
+    @property
+    def commit(self) -> Path:
+        return self.root / "commit.json"
+
+    @property
+    def sysroot(self) -> Path:
+        return self.root / "sysroot.tar"
+
+    @property
     def packages(self) -> Path:
         return self.root / "packages.json"
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from builder import log, memory
+from builder import apart, log
 from builder.disk import appliance, bootcode, capacity, esp, gpt, lvm
 from builder.disk.contents import BOOT_IMG, CORE_IMG, Contents, scan
 from builder.disk.ext4 import Ext4, features_for
@@ -137,7 +137,8 @@ def _fill_ext4(
         timestamp=plan.source_date_epoch,
         work=scratch.resolve(),
         log=log_file.resolve(),
-        memory=_memory_for(needed),
+        memory=apart.available_memory(needed),
+        immutable=contents.deployments,
     )
     run_apart(job)
 
@@ -145,13 +146,6 @@ def _fill_ext4(
 def _volume_range(layout: Layout) -> tuple[int, int]:
     item = lvm.volume(layout.partition("root"))
     return item.offset, item.size
-
-
-def _memory_for(needed: int) -> int:
-    """The size of a tmpfs for ``needed`` bytes of files, or 0 when that would take over half of the free
-    memory."""
-    size = needed + needed // 4 + 64 * _MIB
-    return size if size < memory.available() // 2 else 0
 
 
 def _check_boot_files(contents: Contents, plan: Plan, rootfs: Path) -> None:

@@ -6,6 +6,7 @@ and the two pieces of BIOS boot code.
 
 from __future__ import annotations
 
+import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ CORE_IMG = "boot/grub2/i386-pc/core.img"
 #: The SELinux label of /, and so of a mount point that the tar doesn't hold.
 ROOT_LABEL = "system_u:object_r:root_t:s0"
 _ESP = "boot/efi"
+_DEPLOYMENT = re.compile(r"ostree/deploy/[^/]+/deploy/[0-9a-f]{64}\.\d+")
 _SELINUX = "SCHILY.xattr.security.selinux"
 _XATTR = "SCHILY.xattr."
 #: Bytes for attributes in a 256-byte ext4 inode, behind 160 bytes of fields and a 4-byte magic number.
@@ -67,7 +69,10 @@ class EspFile:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The tar in numbers. ``labelled``: the root directory carries an SELinux label, so every file has to."""
+    """The tar in numbers. ``labelled``: the root directory carries an SELinux label, so every file has to.
+
+    ``deployments`` are the roots of ostree deployments.
+    """
 
     root: Usage
     boot: Usage
@@ -75,6 +80,7 @@ class Contents:
     boot_img: bytes | None
     core_img: bytes | None
     labelled: bool
+    deployments: tuple[str, ...] = ()
 
 
 def scan(tar: Path) -> Contents:
@@ -85,6 +91,7 @@ def scan(tar: Path) -> Contents:
     root, boot = Usage(), Usage()
     esp: list[EspFile] = []
     code: dict[str, bytes] = {}
+    deployments: list[str] = []
     labelled = False
     try:
         with tarfile.open(tar, "r:") as archive:
@@ -99,6 +106,8 @@ def scan(tar: Path) -> Contents:
                     continue
                 if path in (BOOT_IMG, CORE_IMG):
                     code[path] = _read(archive, member)
+                if member.isdir() and _DEPLOYMENT.fullmatch(path):
+                    deployments.append(path)
                 parent, _, name = path.rpartition("/")
                 (boot if path.startswith("boot/") else root).add(member, parent, name)
     except FileNotFoundError:
@@ -112,7 +121,8 @@ def scan(tar: Path) -> Contents:
     if not root.inodes:
         raise HallmarkError("the root filesystem's tar is empty", where=tar, hint="delete it and build again")
     esp.sort(key=lambda item: item.path)
-    return Contents(root, boot, tuple(esp), code.get(BOOT_IMG), code.get(CORE_IMG), labelled)
+    code_files = code.get(BOOT_IMG), code.get(CORE_IMG)
+    return Contents(root, boot, tuple(esp), *code_files, labelled, tuple(deployments))
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid5
@@ -26,6 +26,8 @@ INODE_RATIO = 16384
 #: What ext4 keeps for root; an image that needs it is full at its first boot.
 RESERVED_PERCENT = 5
 _SUPERBLOCK = 1024
+#: Flags of an inode (linux/fs/ext4/ext4.h): a new directory has the first only.
+_EXTENTS, _IMMUTABLE = 0x80000, 0x10
 #: What Enterprise Linux's mke2fs switches on, by its major release; the host's own defaults don't matter
 #: then.
 _FEATURES = {
@@ -62,11 +64,21 @@ def features_for(major: int) -> str:
     return _FEATURES[max(release for release in _FEATURES if release <= max(major, min(_FEATURES)))]
 
 
-def make(disk: Path, spec: Ext4, *, tree: Path, timestamp: int, work: Path, log: Path) -> None:
+def make(
+    disk: Path,
+    spec: Ext4,
+    *,
+    tree: Path,
+    timestamp: int,
+    work: Path,
+    log: Path,
+    immutable: Sequence[str] = (),
+) -> None:
     """Make the filesystem in the file ``disk`` and fill it with the directory ``tree``.
 
     :param timestamp: seconds since 1970: creation, change and access time of everything.
     :param work: a directory for the configuration file.
+    :param immutable: directories of the tree that get the immutable attribute (chattr(1), ``+i``).
     :raises HallmarkError: the files don't fit, or a program failed.
     """
     config = work / "mke2fs.conf"
@@ -98,7 +110,7 @@ def make(disk: Path, spec: Ext4, *, tree: Path, timestamp: int, work: Path, log:
                 hint="free space there, or use another --build-dir",
             ) from None
         raise
-    _settle_times(disk, spec, tree=tree, timestamp=timestamp, env=env)
+    _settle(disk, spec, tree=tree, timestamp=timestamp, immutable=immutable, env=env)
 
 
 def used_inodes(disk: Path, offset: int) -> Iterator[int]:
@@ -124,7 +136,9 @@ def used_inodes(disk: Path, offset: int) -> Iterator[int]:
         yield from range(max(11, first), first + per_group - free)
 
 
-def _settle_times(disk: Path, spec: Ext4, *, tree: Path, timestamp: int, env: dict[str, str]) -> None:
+def _settle(
+    disk: Path, spec: Ext4, *, tree: Path, timestamp: int, immutable: Sequence[str], env: dict[str, str]
+) -> None:
     status = tree.lstat()
     lines = [
         # mke2fs gives the root directory 0755 whatever the source's mode is.
@@ -134,6 +148,7 @@ def _settle_times(disk: Path, spec: Ext4, *, tree: Path, timestamp: int, env: di
     ]
     for inode in used_inodes(disk, spec.offset):
         lines += (f"sif <{inode}> ctime @{timestamp}", f"sif <{inode}> atime @{timestamp}")
+    lines += [f'sif "/{path}" flags {_EXTENTS | _IMMUTABLE:#x}' for path in immutable]
     script = "\n".join(lines) + "\n"
     result = run(("debugfs", "-w", "-f", "/dev/stdin", f"{disk}?offset={spec.offset}"), env=env, stdin=script)
     # debugfs ends with status 0 whatever happens; what it complains about goes to stderr, behind its version.

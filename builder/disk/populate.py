@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
+from builder import apart
 from builder.disk.contents import ROOT_LABEL
 from builder.disk.ext4 import Ext4, make
-from builder.errors import HallmarkError
 from builder.run import run
 
 __all__ = ["MOUNT_POINTS", "Job", "fill", "main", "run_apart", "unpack"]
@@ -41,7 +41,7 @@ _TAR = ("tar", "--extract", "--preserve-permissions", "--numeric-owner", "--xatt
 @dataclass(frozen=True, slots=True)
 class Job:
     """What to do: fill ``disk`` from ``tar``; ``memory`` in bytes is the size of the tmpfs, 0 to use
-    ``work``."""
+    ``work``. ``immutable``: directories of the root filesystem in which nothing can be made or removed."""
 
     tar: Path
     disk: Path
@@ -51,6 +51,7 @@ class Job:
     work: Path
     log: Path
     memory: int
+    immutable: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """For the program's standard input."""
@@ -70,6 +71,7 @@ class Job:
             work=Path(data["work"]),
             log=Path(data["log"]),
             memory=data["memory"],
+            immutable=tuple(data["immutable"]),
         )
 
 
@@ -80,11 +82,18 @@ def fill(job: Job) -> None:
     """
     tree = job.work / "tree"
     tree.mkdir(mode=0o755)
-    if job.memory:
-        run(("mount", "-t", "tmpfs", "-o", f"size={job.memory},mode=0755", "tmpfs", tree))
+    apart.mount_memory(tree, job.memory)
     root, boot = unpack(job.tar, tree, timestamp=job.timestamp, log=job.log)
-    for spec, source in ((job.root, root), (job.boot, boot)):
-        make(job.disk, spec, tree=source, timestamp=job.timestamp, work=job.work, log=job.log)
+    for spec, source, immutable in ((job.root, root, job.immutable), (job.boot, boot, ())):
+        make(
+            job.disk,
+            spec,
+            tree=source,
+            timestamp=job.timestamp,
+            work=job.work,
+            log=job.log,
+            immutable=immutable,
+        )
 
 
 def unpack(tar: Path, tree: Path, *, timestamp: int, log: Path) -> tuple[Path, Path]:
@@ -152,34 +161,12 @@ def run_apart(job: Job) -> None:
 
     :raises HallmarkError: as ``fill`` raises it, in the same words.
     """
-    program = (sys.executable, "-m", "builder.disk.populate")
-    command = ("unshare", "--mount", "--propagation", "private", *program)
-    done = run(command, stdin=job.to_json(), check=False)
-    if done.returncode == 0:
-        return
-    try:
-        told = json.loads(done.stdout)
-    except ValueError:
-        raise HallmarkError(
-            f"filling the filesystems ended with status {done.returncode}",
-            where=job.log,
-            details=done.stderr.splitlines()[-20:],
-        ) from None
-    raise HallmarkError(
-        told["what"], where=told["where"], why=told["why"], hint=told["hint"], details=told["details"]
-    )
+    apart.call(__name__, job.to_json(), what="filling the filesystems", log=job.log)
 
 
 def main() -> int:
-    """Read a job from standard input and do it; a problem is told on standard output as JSON."""
-    try:
-        fill(Job.from_json(sys.stdin.read()))
-    except HallmarkError as error:
-        where = None if error.where is None else str(error.where)
-        fields = {"what": error.what, "where": where, "why": error.why, "hint": error.hint}
-        print(json.dumps({**fields, "details": error.details}))
-        return error.exit_code
-    return 0
+    """Read a job from standard input and do it."""
+    return apart.serve(lambda text: fill(Job.from_json(text)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from builder import log
 from builder.errors import HallmarkError
 from builder.lock import drift
+from builder.lock.commit import lock_commit
 from builder.lock.resolve import resolve
 from builder.pipeline import Pipeline
 from builder.recipe import Plan
@@ -50,6 +51,8 @@ def lock_command(
     loaded, plan = pipeline.draft()
     images = loaded.root
     path = lock_path(images, plan.recipe)
+    if plan.ostree is not None and not plan.composed:
+        return lock_commit(workspace, plan, images, update=update is not None, check=check)
     if check:
         lock = of_plan(plan, images)
         if lock is None:

@@ -80,7 +80,7 @@ class RepositoryEntry(Entry):
 
 
 #: Keys whose values are never shown, not even wrong ones: somebody may have written the secret itself.
-SECRETS = frozenset({"client_certificate", "client_key", "ca"})
+SECRETS = frozenset({"client_certificate", "client_key", "ca", "signing_key"})
 
 
 class PackagesEntry(Entry):
@@ -191,11 +191,31 @@ class CertificationEntry(Entry):
     waivers: RelativePath | None = Field(None, description="waivers file, relative to the recipe's directory")
 
 
-class OstreeEntry(Entry):
-    """A system that comes as one commit or one bootable container, not as packages."""
+class SigningKeyEntry(Entry):
+    """The secret half of the key that signs commits: a secret, or that of the sample distribution."""
 
+    secret: Reference | None = Field(None, description="an OpenPGP secret key without a passphrase")
+    embedded: Literal["sample-distribution"] | None = Field(None, description="public: for trying only")
+
+
+class OstreeEntry(Entry):
+    """A system that is deployed and updated as a whole: an ostree commit or a bootable container.
+
+    With ``compose`` the commit is made here, from the recipe's packages; without, it comes from a repository.
+    """
+
+    compose: bool | None = Field(None, description="make the commit from the recipe's packages")
+    signing_key: SigningKeyEntry | None = Field(None, description="signs the commit that is made here")
+    stateroot: Name | None = Field(
+        None, description="the directory of deployments and of /var on the disk; default: distribution.id"
+    )
+    source: Url | None = Field(
+        None,
+        description="where the build takes the commit from: https:, http:, or file: with the absolute path "
+        "of a repository or of a tar of one; default: the url",
+    )
     remote: Name | None = Field(None, description="what the machine calls the place that updates come from")
-    url: Line | None = Field(None, description="the ostree repository")
+    url: Url | None = Field(None, description="the ostree repository that machines are updated from")
     ref: RelativePath | None = Field(
         None, description="the branch, e.g. centos-atomic-host/7/x86_64/standard"
     )

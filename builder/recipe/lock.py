@@ -98,8 +98,11 @@ def inputs_digest(plan: Plan) -> str:
 
     Addresses of repositories don't count: a mirror has the same packages, which the lock's digests prove.
     """
+    system = plan.ostree
+    commit = {} if system is None or system.compose else {"ostree": [system.ref, system.fingerprint]}
     return digest_json(
         {
+            **commit,
             "architecture": plan.architecture,
             "distribution": [plan.distribution.id, plan.distribution.release, plan.distribution.releasever],
             "install": sorted({request.name for request in plan.packages.install}),

@@ -40,6 +40,7 @@ __all__ = [
     "Secret",
     "Selinux",
     "Services",
+    "SigningKey",
     "Substitution",
 ]
 
@@ -260,13 +261,27 @@ class CertificationSpec(_Frozen):
     targets: tuple[Literal["azure", "hyperv"], ...] = ("azure", "hyperv")
 
 
+class SigningKey(_Frozen):
+    """The secret key that signs commits: a reference to a secret, or the key of an embedded repository."""
+
+    secret: Annotated[str, Field(pattern=REFERENCE)] | None = None
+    embedded: str | None = None
+    where: Origin
+
+
 class Ostree(_Frozen):
-    """A system that comes whole: an ostree commit, or a bootable container (bootc).
+    """A system that is deployed and updated as a whole: an ostree commit, or a bootable container (bootc).
 
     Either ``remote``, ``url`` and ``ref`` are set, with ``key`` and ``fingerprint`` of who signs the commits,
-    or ``image``. ``commit`` and ``digest`` (``sha256:…``) pin exactly one system.
+    or ``image``. ``commit`` and ``digest`` (``sha256:…``) pin exactly one system. ``compose``: the commit is
+    made from the plan's packages and signed with ``signing_key``; otherwise the build takes it from
+    ``source``, or from ``url`` when there is none. ``stateroot`` is what its deployments share on the disk.
     """
 
+    compose: bool = False
+    signing_key: SigningKey | None = None
+    stateroot: str = "os"
+    source: str | None = None
     remote: str | None = None
     url: str | None = None
     ref: str | None = None
@@ -318,7 +333,8 @@ class Plan(_Frozen):
     """One build, decided. ``source_date_epoch`` is the time (seconds since 1970) that every file gets.
 
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
-    least that an x86_64 machine must have (None on others). A plan has ``ostree`` or packages, never both.
+    least that an x86_64 machine must have (None on others). A plan has packages, or ``ostree`` that isn't
+    composed.
     With ``container`` there is no machine: its ``disk`` has no size and no generation.
     ``lock_digest``: SHA-256 of the recipe's lock file; None when it has none and the repositories decide.
     ``outputs`` begins with the image itself: what certification looks at and what the others are made from.
@@ -358,6 +374,11 @@ class Plan(_Frozen):
     certification: CertificationSpec
     identifiers: Identifiers
     substitutions: tuple[Substitution, ...] = ()
+
+    @property
+    def composed(self) -> bool:
+        """The packages become an ostree commit."""
+        return self.ostree is not None and self.ostree.compose
 
     @property
     def image_format(self) -> OutputFormat:

@@ -191,9 +191,21 @@ class _Resolver:
                 return None
         if "key" in data:
             self.inside(str(data["key"]), tree.children["key"])
-        for key in ("url", "ref", "image"):
+        for key in ("url", "ref", "image", "source"):
             if key in data:
                 data[key] = _replaced(str(data[key]), _variables(distribution, architecture))
+        signing = data.get("signing_key")
+        if data.get("compose", False) != (signing is not None) or (signing is not None and len(signing) != 1):
+            self._wrong(
+                tree,
+                "ostree.compose and ostree.signing_key don't go together",
+                "a commit that is made here is signed here, one that is fetched has its signature",
+                "set `compose: true` with a signing_key of `secret` or `embedded`, or neither of them",
+            )
+            return None
+        if signing is not None:
+            signing["where"] = origin(tree.children["signing_key"].where)
+        data.setdefault("stateroot", distribution.id)
         return model.Ostree(where=origin(tree.where), **data)
 
     def repositories(self, distribution: model.Distribution, architecture: str) -> Iterator[model.Repository]:

@@ -8,7 +8,25 @@ from __future__ import annotations
 
 from builder.recipe.model import Plan
 
-__all__ = ["configuration", "dracut_compressor", "early_cfg", "esp_cfg", "grub_head", "kernel_options"]
+__all__ = [
+    "BIOS_MODULES",
+    "configuration",
+    "dracut_compressor",
+    "early_cfg",
+    "esp_cfg",
+    "fstab",
+    "grub_head",
+    "grubenv",
+    "kernel_options",
+]
+
+#: GRUB's modules in the BIOS core image; those that a GRUB doesn't have are left out.
+BIOS_MODULES = (
+    *("biosdisk", "part_gpt", "part_msdos", "ext2", "xfs", "fat", "lvm"),
+    *("search", "search_fs_uuid", "search_label", "configfile", "normal", "linux", "serial", "terminal"),
+    *("echo", "test", "true", "loadenv", "gzio", "ls", "cat", "reboot", "halt", "sleep", "minicmd"),
+    *("blscfg", "increment"),
+)
 
 _SERIAL = "serial --speed=115200 --unit=0 --word=8 --parity=no --stop=1"
 
@@ -31,11 +49,15 @@ def configuration(plan: Plan) -> dict[str, str]:
     files = everywhere | {
         "/etc/default/grub": _default_grub(plan),
         "/etc/dracut.conf.d/50-hallmark.conf": _dracut_conf(plan),
-        "/etc/fstab": _fstab(plan),
-        "/etc/kernel/cmdline": kernel_options(plan) + "\n",
         "/etc/selinux/config": f"SELINUX={plan.selinux.mode}\nSELINUXTYPE={plan.selinux.type}\n",
-        "/boot/grub2/grubenv": _grubenv(),
     }
+    if not plan.composed:
+        # They name this disk; a commit goes to many, and gets them where it is deployed.
+        files |= {
+            "/etc/fstab": fstab(plan),
+            "/etc/kernel/cmdline": kernel_options(plan) + "\n",
+            "/boot/grub2/grubenv": grubenv(),
+        }
     presets = [
         *(f"disable {unit}" for unit in (*plan.services.disable, *plan.services.mask)),
         *(f"enable {unit}" for unit in plan.services.enable),
@@ -131,7 +153,8 @@ def _dracut_conf(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fstab(plan: Plan) -> str:
+def fstab(plan: Plan) -> str:
+    """/etc/fstab of the disk that the plan describes."""
     identifiers, filesystem = plan.identifiers, plan.disk.filesystem
     # XFS checks itself at mount; fsck.xfs does nothing.
     root_pass, boot_pass = (1, 2) if filesystem == "ext4" else (0, 0)
@@ -144,6 +167,7 @@ def _fstab(plan: Plan) -> str:
     )
 
 
-def _grubenv() -> str:
+def grubenv() -> str:
+    """GRUB's empty environment block."""
     # grub-editenv insists on exactly 1024 bytes.
     return "# GRUB Environment Block\n".ljust(1024, "#")

@@ -227,6 +227,7 @@ def _environment(plan: Plan) -> str:
         "HALLMARK_ARCHITECTURE": plan.architecture,
         "HALLMARK_BOOTSTRAP": plan.bootstrap.mode,
         "HALLMARK_BOOT_UUID": str(plan.identifiers.boot_fs),
+        "HALLMARK_BIOS_MODULES": " ".join(bootfiles.BIOS_MODULES),
         "HALLMARK_GENERATIONS": " ".join(str(generation) for generation in plan.disk.generations),
         "HALLMARK_DRACUT_COMPRESS": bootfiles.dracut_compressor(plan),
         "HALLMARK_EFI_VENDOR": plan.bootloader.vendor,
@@ -238,6 +239,7 @@ def _environment(plan: Plan) -> str:
         "HALLMARK_RPMDB": rpmdb_path(plan),
         "HALLMARK_SELINUX_MODE": plan.selinux.mode,
         "HALLMARK_SELINUX_TYPE": plan.selinux.type,
+        "HALLMARK_SYSTEM": "ostree" if plan.composed else "packages",
         "HALLMARK_STAGE_ONE": " ".join(plan.bootstrap.packages),
     }
     if plan.container is not None:

@@ -42,6 +42,17 @@ _TOOLS = (
     "policycoreutils",
     "selinux-utils",
 )
+_ALIASES = "contexts/files/file_contexts.subs_dist"
+# As in Enterprise Linux's policy: where an ostree system keeps what is elsewhere on others.
+_OSTREE_ALIASES = (
+    "/sysroot/tmp /tmp",
+    "/var/home /home",
+    "/var/mnt /mnt",
+    "/var/opt /opt",
+    "/var/roothome /root",
+    "/var/srv /srv",
+    "/var/usrlocal /usr/local",
+)
 # As Debian's own postinst: modules for software that a system usually hasn't.
 _DISABLED = (
     *("amtu", "bugzilla", "cobbler", "condor", "cyphesis", "git", "ksmtuned", "likewise", "livecd", "nessus"),
@@ -98,6 +109,8 @@ def _compile(store: Path, debs: dict[str, Path], definition: Definition) -> None
             _extract(debs[name], root)
         (root / "usr/share/selinux/default").rename(root / "usr/share/selinux/targeted")
         (root / "etc/selinux/default").rename(root / "etc/selinux/targeted")
+        with (root / "etc/selinux/targeted" / _ALIASES).open("a") as stream:
+            stream.write("\n".join(_OSTREE_ALIASES) + "\n")
         (root / "etc/selinux/config").write_text("SELINUX=enforcing\nSELINUXTYPE=targeted\n")
         (root / "var/lib/selinux").mkdir(parents=True, exist_ok=True)
         (root / "tmp").mkdir(exist_ok=True)

@@ -52,7 +52,9 @@ def test_one_deployment(guest: Guest, check: Checks) -> None:
         if "pinned=true" in guest.content(path)
     ]
     check.empty("pinned deployments", observed=pinned)
-    check.equal("boot entries", expected=1, observed=len(guest.boot_entries))
+    # GRUB without blscfg has each entry once more, in its own language.
+    booted = {tuple(argument_values(entry.arguments, "ostree")) for entry in guest.boot_entries}
+    check.equal("boot entries", expected=1, observed=len(booted))
 
 
 @requirement("atomic.origin-remote")

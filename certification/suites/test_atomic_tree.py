@@ -70,7 +70,9 @@ def test_var(guest: Guest, check: Checks) -> None:
     )
     made = {fields[1] for line in text.significant(rules) if len(fields := line.split()) > 1}
     left = [e.path for e in guest.inventory.below("/var") if e.type == "f" and e.path not in made]
-    known = re.compile(r"/var/(lib/(selinux|rpm|rpm-state|systemd/catalog)|cache/ldconfig)/.*|/var/\.updated")
+    known = re.compile(
+        r"/var/(lib/(selinux|rpm|rpm-state|systemd/catalog)|cache/ldconfig)/.*|/var/\.(updated|ostree-selabeled)"
+    )
     check.empty("files in /var", observed=[path for path in left if not known.fullmatch(path)])
 
 

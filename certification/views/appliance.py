@@ -26,6 +26,8 @@ _LABEL = "subject"
 _MEMORY_MIB = 1280
 _PIECE = 2 << 20
 _SCRATCH = "/tmp"
+#: Where the appliance has the guest's root.
+_ROOT = "/sysroot"
 _SUPPORTED = ("ext2", "ext3", "ext4", "xfs", "btrfs")
 #: What an image may mount; anything else in fstab (nfs, swap, tmpfs) is not part of the disk.
 _DISK_FILESYSTEMS = (*_SUPPORTED, "vfat", "auto")
@@ -60,13 +62,12 @@ class Appliance:
         """Find the root filesystem and mount it and what its fstab names, read-only."""
         with self._explained("the filesystems of the image can't be mounted"):
             found = self._guest.list_filesystems()
-            self._find_root(found)
+            points = self._find_root(found)
             table = (
                 self._guest.read_file("/etc/fstab").decode(errors="replace")
                 if self._is_file("/etc/fstab")
                 else ""
             )
-            points = ["/"]
             for device, point in self._fstab(table):
                 if point in points or not self._guest.is_dir(point):
                     continue
@@ -157,13 +158,17 @@ class Appliance:
             with suppress(RuntimeError):
                 self._guest.close()
 
-    def _find_root(self, found: dict[str, str]) -> None:
+    def _find_root(self, found: dict[str, str]) -> list[str]:
         for device, kind in sorted(found.items()):
             if kind not in _SUPPORTED:
                 continue
             self._guest.mount_ro(device, "/")
             if self._is_file("/etc/os-release") or self._is_file("/usr/lib/os-release"):
-                return
+                return ["/"]
+            # What boots first is number 0 of its kernel's deployments (ostree(1), "Boot links").
+            deployments = self._guest.glob_expand("/ostree/boot.[01]/*/*/0")
+            if deployments:
+                return self._enter_deployment(str(self._guest.realpath(deployments[0])))
             self._guest.umount("/")
         raise HallmarkError(
             "no filesystem of the image holds an operating system",
@@ -172,6 +177,29 @@ class Appliance:
             or ["no filesystem at all"],
             hint="an ext4, xfs or btrfs filesystem with /etc/os-release is expected",
         )
+
+    def _enter_deployment(self, deployment: str) -> list[str]:
+        """Make a deployment the root, as it is when it runs; what is mounted is returned.
+
+        Below /sysroot are the physical root's own files. The deployments in it, /var and the objects would be
+        the same files once more, so that empty directories stand there; of the objects the commits are kept.
+        """
+        state = deployment.split("/deploy/")[1]
+        physical = f"{_SCRATCH}/physical"
+        objects = f"{_ROOT}/sysroot/ostree/repo/objects"
+        steps = [
+            f"mkdir -p {physical} && mount --move {_ROOT} {physical}",
+            f"mount --bind {physical}{shlex.quote(deployment)} {_ROOT}",
+            f"mount --bind {physical}/ostree/deploy/{shlex.quote(state)}/var {_ROOT}/var",
+            f"mount --bind {physical} {_ROOT}/sysroot",
+            f"mount -t tmpfs tmpfs {_ROOT}/sysroot/ostree/deploy/{shlex.quote(state)}/var",
+            f"for d in {_ROOT}/sysroot/ostree/deploy/*/deploy/*.[0-9]*/; do mount -t tmpfs tmpfs $d; done",
+            f"mount -t tmpfs tmpfs {objects}",
+            f"cd {physical}/ostree/repo/objects",
+            f"find . -name '*.commit*' | cpio -pdm --quiet {objects}",
+        ]
+        self._guest.debug("sh", [" && ".join(steps)])
+        return ["/", objects.removeprefix(_ROOT)]
 
     def _fstab(self, table: str) -> Iterator[tuple[str, str]]:
         rows = [

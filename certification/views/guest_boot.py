@@ -79,10 +79,11 @@ class BootGuest(FileGuest):
 
     @cached_property
     def initramfs_files(self) -> list[RamDisk]:
-        """Every initramfs in /boot."""
+        """Every initramfs in /boot; an ostree host has a directory there for each deployment's."""
         found = []
-        for path in self.glob("/boot/initramfs-*.img"):
-            version = posixpath.basename(path).removeprefix("initramfs-").removesuffix(".img")
+        for path in (*self.glob("/boot/initramfs-*.img"), *self.glob("/boot/ostree/*/initramfs-*")):
+            # Behind .img there may be the digest of the deployment's kernel (ostree of release 7).
+            version = posixpath.basename(path).removeprefix("initramfs-").partition(".img")[0]
             kind = "kdump" if version.endswith("kdump") else "rescue" if "rescue" in version else "main"
             found.append(RamDisk(path, version, kind))
         return found

@@ -42,6 +42,11 @@ _FILE_LIMIT = 512 << 20
 _READ_LIMIT = 16 << 20
 # The exit status that says that there is no such regular file.
 _NO_FILE = 44
+# Of an ostree host's physical root, what the running deployment shows or holds anyway.
+_ONCE = " ".join(
+    f"-path '/sysroot/ostree/{place}/*' -prune -o"
+    for place in ("deploy/*/deploy/*", "deploy/*/var", "repo/objects/??")
+)
 # After a command that got no answer: does the guest answer anything at all?
 _PROBE_SECONDS = 15.0
 _T = TypeVar("_T")
@@ -140,11 +145,16 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         """
         if self._inventory is None:
             # findutils prints a context with %Z only where SELinux is on; labels are for the disk view.
-            points = self.run(
-                "findmnt -rn -o TARGET -t ext4,xfs,btrfs,vfat 2>/dev/null || echo /"
-            ).stdout.split()
+            mounted = self.run(
+                "findmnt -rn -o MAJ:MIN,TARGET -t ext4,xfs,btrfs,vfat 2>/dev/null || echo 0:0 /"
+            ).stdout.splitlines()
+            # A filesystem that is mounted more than once, as an ostree host's is, is listed once.
+            where: dict[str, str] = {}
+            for device, _, target in sorted(map(_parted, mounted), key=lambda row: len(row[2])):
+                where.setdefault(device, target)
+            points = list(where.values())
             status, out, _ = self._copy(
-                f"find {' '.join(map(shlex.quote, points))} -xdev -printf {shlex.quote(FIND_FORMAT)}",
+                f"find {' '.join(map(shlex.quote, points))} -xdev {_ONCE} -printf {shlex.quote(FIND_FORMAT)}",
                 limit=64 << 20,
             )
             try:
@@ -323,6 +333,10 @@ class BootedView:
             self._bytes.close()
         self._backend.close()
         shutil.rmtree(self._work, ignore_errors=True)  # what matters of it is in the recording
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    return line.strip().partition(" ")
 
 
 def _user(ssh_config: Path) -> str:

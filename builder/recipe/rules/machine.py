@@ -50,7 +50,7 @@ def generation_and_architecture(subject: Subject) -> Iterator[Finding]:
 def boot_packages(subject: Subject) -> Iterator[Finding]:
     """HM102: the loaders for every generation are installed."""
     plan = subject.plan
-    if plan.ostree is not None:
+    if plan.ostree is not None and not plan.ostree.compose:
         return
     held = {request.name for request in plan.packages.install}
     wanted = {1: ("grub2-pc",), 2: ("shim-x64", "grub2-efi-x64", "efibootmgr")}

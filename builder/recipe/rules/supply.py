@@ -227,13 +227,21 @@ def system_is_pinned(subject: Subject) -> Iterator[Finding]:
             "its tag moves and nothing checks a signature: nobody knows what the next build holds",
             "set ostree.digest",
         )
-    if subject.plan.packages.install or subject.plan.repositories:
+    if system.compose and (system.source or system.commit or system.image):
+        yield subject.error(
+            "HM118",
+            system.where,
+            "a commit that is made here and taken from elsewhere",
+            "compose makes it from the packages; source, commit and image name one that exists",
+            "remove compose and signing_key, or source, commit and image",
+        )
+    if not system.compose and (subject.plan.packages.install or subject.plan.repositories):
         yield subject.error(
             "HM118",
             system.where,
             "packages or repositories beside ostree",
             "the system comes as one whole; packages would be ignored",
-            "remove them, and extend no layer that brings packages",
+            "remove them, and extend no layer that brings packages; or make the commit of them: `compose`",
         )
 
 
