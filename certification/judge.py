@@ -205,8 +205,13 @@ def judge(
             )
         )
     used = {verdict.requirement.id for verdict in verdicts if verdict.kind == "waived"}
-    # An error refuses the certificate by itself, and says nothing about whether the waiver is needed.
-    undecided = {verdict.requirement.id for verdict in verdicts if verdict.kind == "error"}
+    # An error refuses the certificate by itself, and says nothing about whether the waiver is needed; neither
+    # does a machine about what fails in the views of the image.
+    undecided = {
+        verdict.requirement.id
+        for verdict in verdicts
+        if verdict.kind == "error" or (source == "machine" and set(verdict.requirement.views) - {"booted"})
+    }
     for identifier, waiver in holding.items():
         if identifier in used | undecided:
             continue

@@ -305,6 +305,17 @@ def test_an_error_cannot_be_waived(looks: Looks) -> None:
     assert judgement.problems == (), "nor does an error show that the waiver is not needed"
 
 
+@pytest.mark.parametrize(("name", "needed"), [("one", True), ("four", True), ("three", False)])
+def test_a_machine_shows_a_waiver_needless_only_where_it_shows_all(
+    looks: Looks, name: str, needed: bool
+) -> None:
+    looks.look("booted", {"three": "pass", "four": "pass"}, before="", after="")
+    waiver = WAIVER.format(name=name, scope="sample-9", expires="2027-01-01")
+    judgement = looks.judge(f"waivers:{waiver}", source="machine")
+    assert judgement.certified is needed
+    assert any("waives nothing" in problem for problem in judgement.problems) is not needed
+
+
 def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) -> None:
     today = date(2026, 11, 22)
     ends = [("a runtime", date(2022, 12, 13)), ("a system", date(2026, 12, 24))]
