@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Literal
 
 from rich.console import Console
@@ -57,6 +58,7 @@ class _State:
 
 
 _state = _State()
+_printing = Lock()  # looks run side by side, and a reader gets whole lines
 _depth: ContextVar[int] = ContextVar("depth", default=0)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -88,7 +90,9 @@ def event(kind: str, **fields: object) -> None:
     if _state.mode == "json":
         shown = {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
         record = {"time": round(time.time(), 3), "event": kind, **shown}
-        print(redact(json.dumps(record, default=str)), flush=True)
+        line = redact(json.dumps(record, default=str))
+        with _printing:
+            print(line, flush=True)
 
 
 def result(text: object, *, kind: str, **fields: object) -> None:
