@@ -82,7 +82,7 @@ def tests(session: nox.Session) -> None:
     typecheck(session)
     if not session.posargs:
         unit(session)
-    # One after the other: two emulated guests at a time take longer than one after the other.
+    # One after the other: tests with guests of their own let them share the processors.
     words = session.posargs or ["-m", "system and not slow"]
     session.run("pytest", "--durations=15", *words, external=True)
 

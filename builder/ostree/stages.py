@@ -6,7 +6,7 @@ sysroot  the commit, deployed: what the disk stage writes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,40 +58,22 @@ class OstreeStages:
         from builder.ostree.compose import compose
 
         artefacts = self.artefacts
-
-        def make() -> None:
-            with self.scratch("commit") as work:
-                result = work / "result"
-                result.mkdir()
-                compose(
-                    artefacts.rootfs,
-                    self.plan,
-                    public_key=key,
-                    secret_key=self._secret_key(),
-                    destination=result,
-                    work=work,
-                    logs=artefacts.log,
-                )
-                for target in (artefacts.ostree, artefacts.commit):
-                    (result / target.name).replace(target)
-
         rootfs = read_stamp(artefacts, "rootfs")
         assert rootfs is not None, "the commit stage follows the rootfs stage"
-        self.reports.append(
-            run_stage(
-                artefacts,
-                "commit",
-                title="ostree commit",
-                inputs={
-                    "plan": self.plan.digest(),
-                    "rootfs": rootfs.model_dump_json(exclude={"seconds"}),
-                    "key": digest_json(key),
-                    "code": code_digest("builder/ostree"),
-                },
-                outputs=(artefacts.ostree, artefacts.commit),
-                make=make,
+
+        def make(result: Path, work: Path) -> None:
+            compose(
+                artefacts.rootfs,
+                self.plan,
+                public_key=key,
+                secret_key=self._secret_key(),
+                destination=result,
+                work=work,
+                logs=artefacts.log,
             )
-        )
+
+        made_of = {"rootfs": rootfs.model_dump_json(exclude={"seconds"})}
+        self._commit(key, made_of, (artefacts.ostree, artefacts.commit), make)
 
     def _fetched(self, key: str) -> None:
         from builder.ostree.fetch import fetch
@@ -99,26 +81,41 @@ class OstreeStages:
         artefacts = self.artefacts
         wanted = self._wanted()
 
+        def make(result: Path, work: Path) -> None:
+            fetch(self.plan, key=key, commit=wanted, destination=result, work=work, logs=artefacts.log)
+
+        outputs = (artefacts.ostree, artefacts.commit, artefacts.packages, artefacts.sbom)
+        self._commit(key, {"commit": wanted or ""}, outputs, make)
+
+    def _commit(
+        self,
+        key: str,
+        made_of: Mapping[str, str],
+        outputs: Sequence[Path],
+        fill: Callable[[Path, Path], None],
+    ) -> None:
+        """The commit stage; ``fill`` puts the outputs into the first directory, the second is its scratch."""
+
         def make() -> None:
             with self.scratch("commit") as work:
                 result = work / "result"
                 result.mkdir()
-                fetch(self.plan, key=key, commit=wanted, destination=result, work=work, logs=artefacts.log)
-                for target in (artefacts.ostree, artefacts.commit, artefacts.packages, artefacts.sbom):
+                fill(result, work)
+                for target in outputs:
                     (result / target.name).replace(target)
 
         self.reports.append(
             run_stage(
-                artefacts,
+                self.artefacts,
                 "commit",
                 title="ostree commit",
                 inputs={
                     "plan": self.plan.digest(),
-                    "commit": wanted or "",
                     "key": digest_json(key),
                     "code": code_digest("builder/ostree"),
+                    **made_of,
                 },
-                outputs=(artefacts.ostree, artefacts.commit, artefacts.packages, artefacts.sbom),
+                outputs=outputs,
                 make=make,
             )
         )

@@ -334,8 +334,7 @@ class Plan(_Frozen):
 
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
     least that an x86_64 machine must have (None on others). A plan has packages, or ``ostree`` that isn't
-    composed.
-    With ``container`` there is no machine: its ``disk`` has no size and no generation.
+    composed. With ``container`` there is no machine: its ``disk`` has no size and no generation.
     ``lock_digest``: SHA-256 of the recipe's lock file; None when it has none and the repositories decide.
     ``outputs`` begins with the image itself: what certification looks at and what the others are made from.
     Of a disk it is ``vhd``, of a container ``oci``.
@@ -390,20 +389,21 @@ class Plan(_Frozen):
 
         Moving a line in a recipe changes no image, so it changes no digest.
         """
-        data = _without_origins(self.model_dump(mode="json"))
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.model_dump(mode="json"))
 
     def content_digest(self) -> str:
         """SHA-256 (hexadecimal) of what the image holds, whatever it is called and numbered."""
         named = {"recipe", "variant", "title", "summary", "version", "source_date_epoch", "identifiers"}
-        data = _without_origins(self.model_dump(mode="json", exclude=named))
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.model_dump(mode="json", exclude=named))
 
     def to_json(self) -> str:
         """The text of ``plan.json``; ``Plan.model_validate_json`` reads it back."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(_without_origins(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_origins(value: Any) -> Any:
