@@ -183,6 +183,9 @@ class _Failure:
 def _start_worker(root: Path) -> None:
     global _definition
     die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getppid() != parent.pid:
+        os._exit(1)  # it was killed before this process could ask to go with it
     _definition = load(root)
 
 
