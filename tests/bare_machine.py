@@ -1,11 +1,10 @@
 """Prove that the bootstrap installs all it needs: run it in a fresh Debian root.
 
-    python -m tests.bare_machine [--root DIR] [--keep] -- -s unit
+    python -m tests.bare_machine [--root DIR] [--keep] [-s unit]
 
 Makes a minimal Debian with debootstrap, clones the committed project into it and runs ``./ci/nox`` with the
-words after ``--`` there. The root shares this machine's kernel, devices, network and package registry
-settings, and nothing else; it lives in its own mount and PID namespaces, so that nothing stays mounted or
-running.
+other words there. The root shares this machine's kernel, devices, network and package registry settings, and
+nothing else; it lives in its own mount and PID namespaces, so that nothing stays mounted or running.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, help="where to make the root (default: a temporary directory)")
     parser.add_argument("--keep", action="store_true", help="do not delete the root at the end")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="arguments for ci/nox")
-    options = parser.parse_args(arguments)
+    # The rest is for ci/nox; nox itself has taken the first ``--`` away.
+    options, rest = parser.parse_known_args(arguments)
     log.configure()
-    words = [word for word in options.words if word != "--"] or ["-s", "unit"]
+    words = [word for word in rest if word != "--"] or ["-s", "unit"]
     root = options.root or Path(tempfile.mkdtemp(prefix="hallmark-bare-", dir="/var/tmp"))
     root = root.resolve()
     try:
