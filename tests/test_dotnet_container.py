@@ -171,12 +171,13 @@ def test_it_is_certified_published_and_in_the_catalog(
     assert f"sha256:{record.digest}" in page and "podman run" in page
 
 
+@pytest.mark.parametrize("host", ["sample-9", "sample-atomic-9"])
 def test_a_booted_host_runs_it(
-    image: Artefacts, program: Path, sample_image: Artefacts, workspace: Workspace, tmp_path: Path
+    host: str, image: Artefacts, program: Path, workspace: Workspace, tmp_path: Path
 ) -> None:
-    """The container on a machine of the same making, with that machine's own podman."""
+    """The container on a machine of the same making, with that machine's own podman, confined by SELinux."""
     with boot(
-        sample_image.image,
+        Pipeline(workspace, host).build().image,
         firmware="bios",
         work=tmp_path,
         logs=tmp_path,
@@ -185,17 +186,22 @@ def test_a_booted_host_runs_it(
         copy = ("scp", "-q", "-r", "-F", machine.ssh_config, image.output("oci"), program, "guest:")
         run(copy, timeout=300)
         pull = ["sudo", "podman", "pull", "-q", "oci-archive:image.oci.tar"]
-        pulled = machine.run(pull, timeout=300, check=True)
+        pulled = machine.run(pull, timeout=300, check=True).stdout.split()[-1]
         [record] = outputs.load(image.outputs)
-        known = machine.run(["sudo", "podman", "image", "inspect", pulled.stdout.split()[-1]], check=True)
+        known = machine.run(["sudo", "podman", "image", "inspect", pulled], check=True)
         assert json.loads(known.stdout)[0]["Digest"] == f"sha256:{record.digest}"
-        # The sample's SELinux policy has no types for containers, so that podman can't label one.
-        machine.run("printf '[containers]\\nlabel = false\\n' > unlabelled.conf", check=True)
+
+        confined = "sudo podman run --rm --cap-drop=ALL --security-opt=no-new-privileges"
         done = machine.run(
-            "sudo CONTAINERS_CONF=$PWD/unlabelled.conf podman run --rm --network=none --cap-drop=ALL"
-            f" --user {ARBITRARY} -v $PWD/{program.name}:/opt/app-root/app:ro {pulled.stdout.split()[-1]}"
-            f" /usr/libexec/s2i/run {' '.join(map(str, NUMBERS))}",
+            f"{confined} --network=none --user {ARBITRARY} -v $PWD/{program.name}:/opt/app-root/app:ro,Z"
+            f" {pulled} /usr/libexec/s2i/run {' '.join(map(str, NUMBERS))}",
             timeout=300,
         )
         seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         assert testkit.expected_output(NUMBERS).items() <= seen.items(), done.stdout + done.stderr
+
+        assert machine.run("/usr/sbin/getenforce", check=True).stdout == "Enforcing\n"
+        label = machine.run(f"{confined} {pulled} cat /proc/self/attr/current", timeout=300, check=True)
+        assert ":container_t:" in label.stdout  # and it had a network
+        forbidden = machine.run(f"{confined} -v /etc:/host:ro {pulled} cat /host/passwd", timeout=300)
+        assert forbidden.returncode != 0 and "Permission denied" in forbidden.stderr
