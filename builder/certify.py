@@ -21,6 +21,7 @@ from rich.table import Table
 from builder import log
 from builder.errors import HallmarkError
 from builder.image import outputs
+from builder.ostree import Commit
 from builder.provenance import describe
 from builder.recipe import Plan
 from builder.stages import StageReport, code_digest, read_stamp, run_stage
@@ -30,7 +31,7 @@ from builder.vm.machine import Machine, boot
 from builder.vm.serial import SerialLog
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
 from certification import catalogue, certificate, judge, keys, observe, policy, report
-from certification.model import View
+from certification.model import OstreeClaim, View
 
 __all__ = [
     "acceleration_for",
@@ -39,6 +40,7 @@ __all__ = [
     "judge_looks",
     "key_directory",
     "observe_booted",
+    "ostree_claim_of",
     "show_slowest",
     "views_of",
 ]
@@ -69,6 +71,22 @@ def key_directory() -> Path:
 def claim_of(plan: Plan) -> str:
     """What the certificate will call an image of this plan, and so what it is measured by."""
     return f"{plan.distribution.id}:{plan.distribution.release}"
+
+
+def ostree_claim_of(artefacts: Artefacts, plan: Plan) -> OstreeClaim | None:
+    """What the build says that an ostree host runs: the commit that the recipe pins, or that was made or
+    taken for it, and the remote that the recipe names. None for any other image.
+    """
+    system = plan.ostree
+    if system is None or not (system.remote and system.ref and system.url):
+        return None
+    return OstreeClaim(
+        commit=system.commit or Commit.load(artefacts.commit).checksum,
+        stateroot=system.stateroot,
+        remote=system.remote,
+        ref=system.ref,
+        url=system.url,
+    )
 
 
 def acceleration_for(workspace: Workspace, plan: Plan) -> Acceleration:
@@ -117,7 +135,7 @@ def _observe_all(
     if image is None:
         raise HallmarkError("the image was never finished", where=artefacts.root, hint="build it first")
 
-    claim = claim_of(plan)
+    claim, ostree = claim_of(plan), ostree_claim_of(artefacts, plan)
 
     first = next((look.firmware for look in looks if look.firmware), None)
     sharing = side_by_side(acceleration, memory_mib=_GUEST_MIB)
@@ -134,6 +152,7 @@ def _observe_all(
                 "code": code_digest(*_CODE),
                 "targets": " ".join(plan.certification.targets),
                 "claim": claim,
+                "ostree": ostree.model_dump_json() if ostree else "",
                 "asked": " ".join(name for name in asked if look.view in known[name].views),
             },
             outputs=tuple(_results(artefacts, look)),
@@ -144,6 +163,7 @@ def _observe_all(
                 look,
                 acceleration,
                 claim,
+                ostree,
                 cpus=sharing.cpus,
                 asked=asked,
                 again=look.firmware not in (None, first),
@@ -170,6 +190,7 @@ def _observe(
     look: _Look,
     acceleration: Acceleration,
     claim: str,
+    ostree: OstreeClaim | None,
     *,
     cpus: int,
     asked: tuple[str, ...],
@@ -187,6 +208,7 @@ def _observe(
                 out=out,
                 logs=artefacts.log,
                 claim=claim,
+                ostree=ostree,
                 asked=asked,
                 force_tcg=acceleration.kind == "tcg",
             )

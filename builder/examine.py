@@ -16,7 +16,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from rich.markup import escape
 
 from builder import log
-from builder.certify import acceleration_for, claim_of, key_directory, observe_booted, show_slowest, views_of
+from builder.certify import (
+    acceleration_for,
+    claim_of,
+    key_directory,
+    observe_booted,
+    ostree_claim_of,
+    show_slowest,
+    views_of,
+)
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.recipe import Plan, find, load, plan
 from builder.vm.machine import boot
@@ -259,6 +267,7 @@ def requirement(
                     logs=work / "log",
                     force_tcg=acceleration.kind == "tcg",
                     claim=claim_of(decided),
+                    ostree=ostree_claim_of(artefacts, decided),
                     only=(identifier,),
                 )
             run = judge.load_run(work / "out")

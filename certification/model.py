@@ -24,6 +24,7 @@ __all__ = [
     "Kind",
     "Model",
     "Observation",
+    "OstreeClaim",
     "Outcome",
     "Requirement",
     "RunRecord",
@@ -105,6 +106,20 @@ class Subject(Model):
             families=frozenset(families),
             like=by_likeness,
         )
+
+
+class OstreeClaim(Model):
+    """What an ostree host is said to run, and where it is said to take its next system from.
+
+    ``commit`` (64 hexadecimal digits) is deployed below ``stateroot``; updates are the ``ref`` of the
+    ``remote`` at ``url``.
+    """
+
+    commit: str
+    stateroot: str
+    remote: str
+    ref: str
+    url: str
 
 
 class AppliesTo(Model):
@@ -252,7 +267,8 @@ class RunRecord(Model):
     empty for a running machine of which nobody has the image. ``console`` are the last lines of the guest's
     serial console where something went wrong. ``recorded`` is when the look was taken that this one repeats
     from its recording. ``claim`` is what the image was called, where it was called anything. ``again``:
-    another firmware was looked at before, so that what is decided once is left out.
+    another firmware was looked at before, so that what is decided once is left out. ``ostree`` is what an
+    ostree host was said to run.
     """
 
     format: int = RUN_FORMAT
@@ -270,6 +286,7 @@ class RunRecord(Model):
     recorded: str | None = None
     claim: str | None = None
     again: bool = False
+    ostree: OstreeClaim | None = None
 
 
 class Waiver(Model):

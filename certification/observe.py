@@ -18,7 +18,7 @@ from builder.run import run
 from certification import catalogue as catalogues
 from certification.catalogue import REQUIREMENTS, SUITES
 from certification.evidence import scrub
-from certification.model import Observation, RunRecord, View
+from certification.model import Observation, OstreeClaim, RunRecord, View
 from certification.views.base import identity
 
 __all__ = ["DEADLINES", "give_up", "keep_console", "observe"]
@@ -39,6 +39,7 @@ def observe(
     ssh_config: Path | None = None,
     variant: str | None = None,
     claim: str | None = None,
+    ostree: OstreeClaim | None = None,
     again: bool = False,
     force_tcg: bool = False,
     deadline: float | None = None,
@@ -59,6 +60,7 @@ def observe(
     :param variant: the firmware of a booted view: ``bios``, ``uefi`` or ``uefi-secure``.
     :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
         the facts about that are what the image must meet. Default: whatever the guest says that it is.
+    :param ostree: what an ostree host is said to run; None: nobody says.
     :param again: another firmware was looked at before; leave out what is decided once.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
@@ -86,6 +88,8 @@ def observe(
         argv += ["--hallmark-variant", variant]
     if claim is not None:
         argv += ["--hallmark-claim", claim]
+    if ostree is not None:
+        argv += ["--hallmark-ostree", ostree.model_dump_json()]
     if again:
         argv += ["--hallmark-again"]
     if force_tcg:

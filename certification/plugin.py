@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hallmark-again", action="store_true", help="leave out what an earlier booted look decided"
     )
     group.addoption("--hallmark-claim", help="what the image is called, ID:RELEASE; default: what it says")
+    group.addoption("--hallmark-ostree", help="what an ostree host is said to run, as JSON")
     group.addoption("--hallmark-force-tcg", action="store_true", help="disk view: no hardware acceleration")
     group.addoption(
         "--hallmark-catalogue", default=str(catalogues.REQUIREMENTS), help="directory of requirements"

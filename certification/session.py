@@ -13,7 +13,15 @@ import pytest
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
 from certification.evidence import EvidenceLog, scrub
-from certification.model import Observation, Outcome, Requirement, RunRecord, Subject, View
+from certification.model import (
+    Observation,
+    OstreeClaim,
+    Outcome,
+    Requirement,
+    RunRecord,
+    Subject,
+    View,
+)
 from certification.recording import pick
 from certification.views import open_view
 from certification.views.base import OpenView, identity
@@ -49,6 +57,10 @@ class Session:
         run = self.recording.run if self.recording else None
         # What a recording was measured by, it is measured by again.
         self.claim: str | None = option("hallmark_claim") or (run.claim if run else None)
+        said = option("hallmark_ostree")
+        self.ostree: OstreeClaim | None = (
+            OstreeClaim.model_validate_json(said) if said else run.ostree if run else None
+        )
         self.again = bool(option("hallmark_again")) or (run.again if run else False)
         self.started = datetime.now(UTC)
         self.before = (run.before if run else "") if self.recording else self.identity()
@@ -167,6 +179,7 @@ class Session:
             recorded=self._recorded,
             claim=self.claim,
             again=self.again,
+            ostree=self.ostree,
         )
         self.evidence.seal(record.model_dump(mode="json"))
         self.evidence.close()

@@ -55,9 +55,12 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A remote of the repository. ostree verifies signatures unless ``gpg-verify`` says no."""
+    """A remote of the repository, from the file ``where``. ostree verifies signatures unless ``gpg-verify``
+    says no.
+    """
 
     name: str
+    where: str
     url: str
     verified: bool
     secure: bool
@@ -93,6 +96,10 @@ def remotes(read: Read, glob: Glob) -> dict[str, Remote]:
             tls = values.get("tls-permissive", "false").lower() != "true"
             url = values.get("metalink") or values.get("contenturl") or values.get("url", "")
             found[name[1]] = Remote(
-                name[1], url, gpg or sign, tls and url.removeprefix("metalink=").startswith("https://")
+                name[1],
+                path,
+                url,
+                gpg or sign,
+                tls and url.removeprefix("metalink=").startswith("https://"),
             )
     return found

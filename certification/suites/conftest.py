@@ -11,6 +11,7 @@ import pytest
 
 from certification.catalogue import SUITES, suites_digest
 from certification.expectations import Facts
+from certification.model import OstreeClaim
 from certification.testkit import support_report
 from certification.views.guest import Guest
 
@@ -32,6 +33,13 @@ def facts(guest: Guest, hallmark: Any) -> Facts:
         claim=hallmark.claim,
         machine="x86_64" if guest.booted else guest.machine,
     )
+
+
+@pytest.fixture(scope="session")
+def claimed(hallmark: Any) -> OstreeClaim | None:
+    """What an ostree host is said to run, and from where it is said to be updated; None: nobody says."""
+    said: OstreeClaim | None = hallmark.ostree
+    return said
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from certification.views import rpmdb
 if TYPE_CHECKING:
     from certification.checks import Checks
     from certification.expectations import Facts
+    from certification.model import OstreeClaim
     from certification.views.guest import Guest
 
 
@@ -52,15 +54,49 @@ def test_one_deployment(guest: Guest, check: Checks) -> None:
         if "pinned=true" in guest.content(path)
     ]
     check.empty("pinned deployments", observed=pinned)
-    # GRUB without blscfg has each entry once more, in its own language.
+    commits = sorted(
+        path.rpartition("/")[2] for path in guest.glob(f"{ostree.REPOSITORY}/objects/*/*.commit")
+    )
+    # An earlier build leaves its commit behind, or a name for it.
+    check.equal("commits in the repository", expected=1, observed=len(commits))
+    kept = {item.commit for item in ostree.deployments(guest.read, guest.glob)}
+    names = [e.path for e in guest.inventory.below(f"{ostree.REPOSITORY}/refs") if e.type == "f"]
+    check.empty("names of other commits", observed=[p for p in names if guest.content(p).strip() not in kept])
+    origins = Counter(entry.origin for entry in guest.boot_entries)
+    loader = sum(number for origin, number in origins.items() if origin.startswith("/boot/loader/entries/"))
+    check.equal("boot loader entries", expected=1, observed=loader)
+    # A GRUB that can't read it has the same entry once more, in its own language: once in each grub.cfg.
+    check.empty(
+        "files with more than one entry", observed=[name for name, number in origins.items() if number > 1]
+    )
     booted = {tuple(argument_values(entry.arguments, "ostree")) for entry in guest.boot_entries}
-    check.equal("boot entries", expected=1, observed=len(booted))
+    check.equal("deployments in the boot entries", expected=1, observed=len(booted))
+
+
+@requirement("atomic.commit-matches-recipe")
+def test_commit(guest: Guest, claimed: OstreeClaim | None, check: Checks) -> None:
+    if claimed is None:
+        not_applicable("nobody said which commit this image was made of")
+    for item in deployed(guest, check):
+        check.equal("deployed commit", expected=claimed.commit, observed=item.commit)
+        check.equal("state root", expected=claimed.stateroot, observed=item.stateroot)
+        # The commit's name is the digest of what it says, and that names every file by its own.
+        path = f"{ostree.REPOSITORY}/objects/{item.commit[:2]}/{item.commit[2:]}.commit"
+        entry = guest.inventory.get(path)
+        check.equal(f"SHA-256 of {path}", expected=item.commit, observed=entry and entry.sha256)
 
 
 @requirement("atomic.origin-remote")
-def test_origin(guest: Guest, check: Checks) -> None:
+def test_origin(guest: Guest, claimed: OstreeClaim | None, check: Checks) -> None:
     known = ostree.remotes(guest.read, guest.glob)
+    if claimed is not None:
+        # What is in remotes.d comes with the tree; this is what the image says beside it.
+        own = [name for name, remote in known.items() if remote.where == f"{ostree.REPOSITORY}/config"]
+        check.equal("remotes of the repository", expected=[claimed.remote], observed=own)
     for item in deployed(guest, check):
+        if claimed is not None:
+            origin = f"{claimed.remote}:{claimed.ref}"
+            check.equal(f"origin of {item.commit[:12]} as said", expected=origin, observed=item.refspec)
         if item.refspec.startswith("ostree-"):
             check.matches(
                 f"image of {item.commit[:12]}",
@@ -80,6 +116,8 @@ def test_origin(guest: Guest, check: Checks) -> None:
                 check.true(f"remote {name}", observed=remote is not None, otherwise="not configured")
                 and remote is not None
             ):
+                if claimed is not None:
+                    check.equal(f"address of {name} as said", expected=claimed.url, observed=remote.url)
                 check.true(f"signatures of {name} are verified", observed=remote.verified)
                 check.true(
                     f"address of {name}", observed=remote.secure, expected="https", otherwise=remote.url

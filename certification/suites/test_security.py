@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from certification.checks import Checks
     from certification.expectations import Facts
     from certification.views.guest import Guest
-    from certification.views.inventory import Entry
 
 _LOCKED = re.compile(r"[!*].*")
 _NAMED_USERS = {
@@ -207,78 +206,6 @@ def test_audit_runs(guest: Guest, check: Checks) -> None:
     check.matches("auditctl -s", pattern=r".*\benabled [12]\b.*", observed=output)
 
 
-@requirement("security.selinux-labels")
-def test_labels(guest: Guest, check: Checks) -> None:
-    efi = tuple(m.target + "/" for m in guest.fstab if m.type == "vfat")
-    # Of an ostree host the physical root is outside what a policy speaks of, and the defaults of /etc have
-    # the labels that they get there; the deployment itself is looked at.
-    beside = (*efi, "/sysroot/", "/usr/etc/")
-    labelled = [entry for entry in guest.inventory if not (entry.path + "/").startswith(beside)]
-    bare = [entry.path for entry in labelled if entry.label is None]
-    check.empty("files without a label", observed=bare)
-    wrong = [e.path for e in labelled if e.label and (":unlabeled_t:" in e.label or ":file_t:" in e.label)]
-    check.empty("files that the policy doesn't know", observed=wrong)
-    different = guest.mislabelled(labelled)
-    check.empty("files whose label isn't the policy's", observed=different)
-    check.at_least("files looked at", expected=1000, observed=len(labelled))
-
-
-def _shown(entry: Entry) -> str:
-    return f"{entry.path} ({entry.mode:04o} {entry.uid}:{entry.gid})"
-
-
-@requirement("security.world-writable")
-def test_world_writable(guest: Guest, check: Checks) -> None:
-    check.at_least("files looked at", expected=1000, observed=len(guest.inventory))
-    check.empty(
-        "files that everybody may write",
-        observed=[_shown(e) for e in guest.inventory if e.type == "f" and e.mode & 0o002],
-    )
-    loose = [_shown(e) for e in guest.inventory if e.type == "d" and e.mode & 0o002 and not e.mode & 0o1000]
-    check.empty("such directories without the sticky bit", observed=loose)
-    for path in ("/tmp", "/var/tmp"):
-        entry = guest.inventory.get(path)
-        check.equal(f"mode of {path}", expected="1777", observed=f"{entry.mode:04o}" if entry else "missing")
-
-
-@requirement("security.unowned-files")
-def test_owners(guest: Guest, check: Checks) -> None:
-    users, groups = {a.uid for a in guest.accounts}, set(guest.groups.values())
-    check.at_least("groups", expected=5, observed=len(groups))
-    check.empty(
-        "files without an owner",
-        observed=[_shown(e) for e in guest.inventory if e.uid not in users or e.gid not in groups],
-    )
-
-
-@requirement("security.suid-review")
-def test_privileged_programs(guest: Guest, check: Checks) -> None:
-    packaged = {
-        guest.inventory.resolve(item.path, follow=False) or item.path: item.mode & 0o7777
-        for item in rpmdb.files(guest.access)
-    }
-    privileged = [entry for entry in guest.inventory if entry.type == "f" and entry.mode & 0o6000]
-    strange = [_shown(entry) for entry in privileged if packaged.get(entry.path) != entry.mode]
-    check.empty("set-id programs that aren't the packages'", observed=strange)
-    capable = [e.path for e in guest.inventory if e.capability is not None and e.path not in packaged]
-    check.empty("programs with capabilities that no package owns", observed=capable)
-    check.at_least("set-id programs", expected=1, observed=len(privileged))
-
-
-@requirement("security.system-dir-perms")
-def test_system_directories(guest: Guest, check: Checks) -> None:
-    below = [
-        e
-        for e in guest.inventory.below("/usr")
-        # /usr/etc holds the defaults of /etc, with the owners that they have there.
-        if e.type in ("f", "d") and not e.path.startswith(("/usr/share", "/usr/etc"))
-    ]
-    check.at_least("files looked at", expected=1000, observed=len(below))
-    check.empty("not owned by root", observed=[_shown(e) for e in below if e.uid != 0])
-    # A set-group-id directory or program may belong to a group that writes nothing else.
-    check.empty("writable for group or others", observed=[_shown(e) for e in below if e.mode & 0o022])
-
-
 @requirement("security.sudoers")
 def test_sudo(guest: Guest, check: Checks) -> None:
     paths = ["/etc/sudoers", *guest.glob("/etc/sudoers.d/*")]
@@ -343,24 +270,6 @@ def test_anchors(guest: Guest, check: Checks) -> None:
     )
     count = max((guest.content(path).count("BEGIN CERTIFICATE") for path in bundles), default=0)
     check.at_least("authorities in the bundle", expected=50, observed=count)
-
-
-@requirement("security.world-readable-keys")
-def test_readable_keys(guest: Guest, check: Checks) -> None:
-    names = re.compile(r".*(\.key|_key|\.pem|/id_(rsa|dsa|ecdsa|ed25519))")
-    found = []
-    looked = 0
-    for entry in guest.inventory:
-        if (
-            entry.type == "f"
-            and entry.mode & 0o004
-            and 0 < entry.size < 100_000
-            and names.fullmatch(entry.path)
-        ):
-            looked += 1
-            if b"PRIVATE KEY-----" in (guest.access.read_bytes(entry.path) or b"")[:4096]:
-                found.append(_shown(entry))
-    check.empty(f"private keys that everybody may read (of {looked} candidates)", observed=found)
 
 
 @requirement("security.boot-args-secrets")

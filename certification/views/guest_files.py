@@ -45,6 +45,11 @@ class FileGuest:
         """Every file of the guest."""
         return self.access.inventory()
 
+    @property
+    def ostree(self) -> bool:
+        """The system runs from an ostree deployment, which is how its subject is told, too."""
+        return self.inventory.get("/ostree") is not None
+
     def read(self, path: str) -> str | None:
         """A text file; None when there is none."""
         data = self.access.read_bytes(path)

@@ -22,6 +22,7 @@ from certification import catalogue
 from certification.catalogue import SUITES
 from certification.checks import Checks
 from certification.expectations import Facts
+from certification.model import OstreeClaim
 
 __all__ = [
     "BLS",
@@ -101,13 +102,21 @@ _MODULE_FILES = tuple((f"{MODULES}/{name}.ko", "module", 0o644) for name in DRIV
 _RELEASE = tuple((path, FILES[path], 0o644) for path in _PACKAGED)
 
 
-def judge(identifier: str, tree: Path, database: Path, *, claim: str = "hallmark-sample:9") -> Checks:
-    """Run the requirement's test on the tree, measured as what it is called."""
+def judge(
+    identifier: str,
+    tree: Path,
+    database: Path,
+    *,
+    claim: str = "hallmark-sample:9",
+    claimed: OstreeClaim | None = None,
+) -> Checks:
+    """Run the requirement's test on the tree, measured as what it is called and what it is said to run."""
     check = Checks()
     given: dict[str, Any] = {
         "guest": directory_guest(tree, filler=1000, database=database),
         "facts": facts(claim),
         "check": check,
+        "claimed": claimed,
         "today": date(2026, 11, 22),
     }
     function = TESTS[identifier]

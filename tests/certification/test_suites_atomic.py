@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a table: one case a line
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +12,24 @@ from judged_tree import judge
 from small_packages import Made, install
 from small_tree import KERNEL, initramfs, put
 
-from certification.checks import Checks
+from certification.checks import Checks, NotApplicable
+from certification.model import OstreeClaim
 from certification.views.guest_boot import BootGuest
 
-COMMIT = "ab" * 32
+CONTENT = "a commit names its tree"
+COMMIT = hashlib.sha256(CONTENT.encode()).hexdigest()
 DEPLOYMENT = f"/sysroot/ostree/deploy/os/deploy/{COMMIT}.0"
-META = f"/sysroot/ostree/repo/objects/ab/{COMMIT[2:]}.commitmeta"
+OBJECT = f"/sysroot/ostree/repo/objects/{COMMIT[:2]}/{COMMIT[2:]}.commit"
+META = f"{OBJECT}meta"
+REF = "/sysroot/ostree/repo/refs/remotes/vendor/os/9/x86_64"
+CLAIM = OstreeClaim(
+    commit=COMMIT, stateroot="os", remote="vendor", ref="os/9/x86_64", url="https://ostree.example.com/repo"
+)
 ENTRY = "/boot/loader/entries/ostree-1.conf"
 OPTIONS = "ostree=/ostree/boot.1/os/x/0 console=tty1 console=ttyS0 earlyprintk=ttyS0 rootdelay=300"
+GRUB = f"menuentry 'x' {{\n  linux /ostree/os-x/vmlinuz-{KERNEL} {OPTIONS}\n}}\n"
+CONFIG = '[core]\nmode=bare\n\n[remote "vendor"]\nurl=https://ostree.example.com/repo\ngpg-verify=true\n'
+OTHER = "cd" * 32
 MODULES = f"/usr/lib/modules/{KERNEL}"
 
 GOOD: dict[str, str | bytes] = {
@@ -26,7 +37,9 @@ GOOD: dict[str, str | bytes] = {
     "/etc/fstab": "UUID=1 / ext4 defaults 0 0\n",
     f"{DEPLOYMENT}/": "",
     f"{DEPLOYMENT}.origin": "[origin]\nrefspec=vendor:os/9/x86_64\n",
-    "/sysroot/ostree/repo/config": '[core]\nmode=bare\n\n[remote "vendor"]\nurl=https://ostree.example.com/repo\ngpg-verify=true\n',
+    "/sysroot/ostree/repo/config": CONFIG,
+    OBJECT: CONTENT,
+    REF: f"{COMMIT}\n",
     META: b"\0ostree.gpgsigs\0signature",
     "/sysroot/ostree/boot.1/os/x/0": f"->../../../deploy/os/deploy/{COMMIT}.0",
     ENTRY: f"title x\nlinux /ostree/os-x/vmlinuz-{KERNEL}\noptions {OPTIONS}\n",
@@ -75,6 +88,20 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.deployment-booted", {ENTRY: None}),
     ("atomic.single-deployment", {f"{DEPLOYMENT[:-1]}1.origin": "[origin]\nrefspec=vendor:x\n"}),
     ("atomic.single-deployment", {f"{DEPLOYMENT}.origin": None}),
+    ("atomic.single-deployment", {"/sysroot/ostree/repo/objects/cd/ef.commit": "an earlier build"}),
+    ("atomic.single-deployment", {"/sysroot/ostree/repo/refs/heads/work": "cd" * 32}),
+    ("atomic.single-deployment", {"/boot/loader/entries/ostree-2.conf": f"linux /x\noptions {OPTIONS}\n"}),
+    ("atomic.single-deployment", {"/boot/grub2/grub.cfg": GRUB + GRUB}),
+    ("atomic.single-deployment", {"/boot/grub2/grub.cfg": GRUB.replace("/x/0", "/x/1")}),
+    ("atomic.commit-matches-recipe", {f"{DEPLOYMENT}.origin": None, f"{DEPLOYMENT.replace(COMMIT, OTHER)}.origin": "[origin]\nrefspec=vendor:os/9/x86_64\n"}),
+    ("atomic.commit-matches-recipe", {f"{DEPLOYMENT}.origin": None, f"{DEPLOYMENT.replace('/os/', '/own/')}.origin": "[origin]\nrefspec=vendor:os/9/x86_64\n"}),
+    ("atomic.commit-matches-recipe", {OBJECT: "another commit under its name"}),
+    ("atomic.commit-matches-recipe", {OBJECT: None}),
+    ("atomic.commit-matches-recipe", {f"{DEPLOYMENT}.origin": None}),
+    ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\nrefspec=vendor:os/9/x86_64/testing\n"}),
+    ("atomic.origin-remote", {"/sysroot/ostree/repo/config": '[remote "vendor"]\nurl=https://other.example.com/repo\n'}),
+    ("atomic.origin-remote", {"/sysroot/ostree/repo/config": f'{CONFIG}[remote "build"]\nurl=https://build.example.com/repo\n'}),
+    ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\ncontainer-image-reference=ostree-image-signed:registry:x/y\n"}),
     ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\nrefspec=local\n"}),
     ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\nrefspec=other:x\n"}),
     ("atomic.origin-remote", {"/sysroot/ostree/repo/config": '[remote "vendor"]\nurl=https://x.example.com\ngpg-verify=false\n'}),
@@ -91,6 +118,8 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.etc-merge", {"/etc/added": "x"}),
     ("atomic.etc-merge", {"/etc/setting-1": None}),
     ("atomic.var-content", {"/var/lib/thing/data": "x"}),
+    ("atomic.var-content", {"/var/.ostree-selabeled": "no mark, but something to keep"}),
+    ("atomic.var-content", {"/var/lib/.ostree-selabeled": ""}),
     ("atomic.single-kernel", {"/usr/lib/modules/6.1.0-2/vmlinuz": "another"}),
     ("atomic.single-kernel", {f"/boot/ostree/os-x/vmlinuz-{KERNEL}": "changed"}),
     ("atomic.initramfs-hyperv", {f"{MODULES}/initramfs.img": initramfs(leave_out="hv_storvsc")}),
@@ -147,7 +176,7 @@ def _host(root: Path, changes: dict[str, str | bytes | None]) -> Path:
 
 
 def _judge(identifier: str, root: Path, packages: Path) -> Checks:
-    return judge(identifier, root, packages)
+    return judge(identifier, root, packages, claimed=CLAIM)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +194,33 @@ def test_one_broken_thing_turns_it_red(
     identifier: str, changes: dict[str, str | bytes | None], tmp_path: Path, packages: Path
 ) -> None:
     assert _judge(identifier, _host(tmp_path, changes), packages).failed
+
+
+@pytest.mark.parametrize(
+    ("identifier", "changes"),
+    [
+        # A GRUB without blscfg has the entry of the loader in its own words, too.
+        ("atomic.single-deployment", {"/boot/grub2/grub.cfg": GRUB}),
+        ("atomic.var-content", {"/var/.ostree-selabeled": ""}),
+        # A vendor's tree may bring remotes for those who want them.
+        (
+            "atomic.origin-remote",
+            {"/etc/ostree/remotes.d/x.conf": '[remote "x"]\nurl=https://x.example.com\n'},
+        ),
+    ],
+)
+def test_what_a_good_host_may_have(
+    identifier: str, changes: dict[str, str | bytes | None], tmp_path: Path, packages: Path
+) -> None:
+    check = _judge(identifier, _host(tmp_path, changes), packages)
+    assert check.made and not check.failed, [(i.what, i.expected, i.observed) for i in check.failed]
+
+
+def test_nobody_says_which_commit_it_is(tmp_path: Path, packages: Path) -> None:
+    with pytest.raises(NotApplicable, match="nobody said which commit"):
+        judge("atomic.commit-matches-recipe", _host(tmp_path, {}), packages)
+    other: dict[str, str | bytes | None] = {f"{DEPLOYMENT}.origin": "[origin]\nrefspec=vendor:another\n"}
+    assert not judge("atomic.origin-remote", _host(tmp_path, other), packages).failed
 
 
 @pytest.mark.parametrize(("identifier", "missing"), PACKAGE_CASES)
