@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.certify import judge_looks, views_of
+from builder.certify import judge_looks, ostree_claim_of, views_of
 from builder.errors import HallmarkError
+from builder.ostree import Commit
 from builder.recipe import Plan, find, load, plan
 from builder.workspace import Artefacts
 from certification.observe import give_up
@@ -47,3 +48,26 @@ def test_looks_that_went_wrong_leave_a_report_no_certificate_and_are_taken_again
     assert kinds <= {"error", "not-provable-here"} and "error" in kinds
     page = artefacts.report_html.read_text()
     assert "Serial console, booted (uefi)" in page and "Kernel panic - not syncing" in page
+
+
+def test_an_ostree_host_is_held_to_its_recipe_and_to_what_was_built(tmp_path: Path, sample: Plan) -> None:
+    host = plan(load(find("sample-atomic-9")), version="9.20261122.0", source_date_epoch=0)
+    artefacts = Artefacts(tmp_path / host.recipe / host.version)
+    made = Commit(
+        checksum="ab" * 32, ref="any", version="1", timestamp=0, parent=None, signers=("aa81a34a9a583dee",)
+    )
+    artefacts.root.mkdir(parents=True)
+    made.save(artefacts.commit)
+    claim = ostree_claim_of(artefacts, host)
+    assert claim is not None and claim.commit == made.checksum
+    assert (claim.stateroot, claim.remote) == ("hallmark-sample", "hallmark-sample")
+    assert (claim.ref, claim.url) == (
+        "hallmark-sample/9/x86_64/atomic",
+        "https://ostree.hallmark.invalid/repo",
+    )
+    # What a recipe pins counts, whatever was built.
+    assert host.ostree is not None
+    pinned = host.model_copy(update={"ostree": host.ostree.model_copy(update={"commit": "cd" * 32})})
+    claim = ostree_claim_of(artefacts, pinned)
+    assert claim is not None and claim.commit == "cd" * 32
+    assert ostree_claim_of(artefacts, sample) is None

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from builder.errors import HallmarkError
 from certification import recording
 from certification.evidence import KEPT, EvidenceLog, masked
 from certification.judge import load_run
-from certification.model import Observation
+from certification.model import Observation, OstreeClaim
 from certification.observe import observe
 from certification.views.replay import ReplayView
 
@@ -141,11 +142,24 @@ def test_a_damaged_recording_proves_nothing(
 
 
 def toy_look(
-    suites: Path, *, offset: int, image: Path | None, catalogue: Path, out: Path, **more: Path
+    suites: Path, *, offset: int, image: Path | None, catalogue: Path, out: Path, **more: Any
 ) -> None:
     suites.mkdir(exist_ok=True)
     (suites / "test_toy.py").write_text(HEAD + SUITE.format(offset=offset))
     observe("format", image, out=out, logs=out / "log", suites=suites, catalogue=catalogue, **more)
+
+
+def test_what_an_ostree_host_was_said_to_run_is_recorded(
+    tmp_path: Path, plain_image: Path, toy_catalogue: Path
+) -> None:
+    said = OstreeClaim(commit="ab" * 32, stateroot="os", remote="r", ref="os/9", url="https://x.invalid")
+    first, again = tmp_path / "first", tmp_path / "again"
+    toy: dict[str, Any] = {"suites": tmp_path / "s", "catalogue": toy_catalogue, "offset": 510}
+    toy_look(image=plain_image, out=first, ostree=said, **toy)
+    toy_look(image=None, out=again, replay=first, **toy)
+    for place in (first, again):
+        record = load_run(place).record
+        assert record is not None and record.ostree == said and record.problems == ()
 
 
 def test_a_test_that_asks_something_new_gets_no_answer(
