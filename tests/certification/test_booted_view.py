@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import HallmarkError
+from builder.run import run
 from certification.evidence import EvidenceLog
-from certification.testkit import support_report
+from certification.testkit import object_store, support_report
 from certification.views import open_view
 from certification.views.ssh import BootedView
 
@@ -147,6 +148,41 @@ def test_a_support_report_is_begun_and_collected_later(
     nonce = guest.host.backend.made("report", bytes).decode()
     assert not Path(f"/var/tmp/certification-{nonce}").exists()
     assert guest.host.run(support_report.collect(guest.host.backend)).rc == 1
+
+
+OSTREE = """#!/bin/sh
+[ "$*" = "fsck --quiet --repo=/sysroot/ostree/repo" ] || { echo "unknown: $*"; exit 2; }
+exec /usr/bin/ostree fsck --quiet --repo="$FAKE/repo"
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (None, ["status: 0", "fsck of 1 commits completed successfully"]),
+        ("echo more >>", ["status: 1", "Corrupted file object"]),
+        ("rm", ["status: 1", "Object missing"]),
+    ],
+)
+def test_an_object_store_is_checked_by_ostree_itself(
+    guest: BootedView, tmp_path: Path, damage: str | None, said: list[str]
+) -> None:
+    (tmp_path / "bin/ostree").write_text(OSTREE)
+    (tmp_path / "bin/ostree").chmod(0o755)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("one", "two"):
+        (tree / name).write_text(name)
+    run(("/usr/bin/ostree", "init", f"--repo={tmp_path}/repo", "--mode=bare-user-only"))
+    words = ("--branch=a", f"--tree=dir={tree}", "--canonical-permissions")
+    run(("/usr/bin/ostree", "commit", f"--repo={tmp_path}/repo", *words))
+    if damage is not None:
+        found = sorted(tmp_path.glob("repo/objects/*/*.file"))[0]
+        found.chmod(0o644)
+        run(("sh", "-c", f"{damage} {found}"))
+    assert guest.host.run(object_store.begin(guest.host.backend)).rc == 0
+    answer = guest.host.run(object_store.collect(guest.host.backend)).stdout
+    assert all(words in answer for words in said) and answer.endswith("removed\n"), answer
 
 
 def test_the_view_needs_a_guest(tmp_path: Path) -> None:

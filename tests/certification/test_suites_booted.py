@@ -34,6 +34,7 @@ RUNTIMES = "Microsoft.NETCore.App 10.0.6 [/usr/lib64/dotnet/shared/Microsoft.NET
 DOTNET: Answers = {r"list-runtimes": RUNTIMES}
 CULTURES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["cultures"].items())
 ZONES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["zones"].items())
+FSCK = "object fsck of 1 commits completed successfully - no errors found."
 IDENTITY = "0123456789abcdef" * 2
 
 #: The answers of a good guest by requirement: a pattern in the command → what it prints (status 0), or (status, text).
@@ -60,6 +61,7 @@ GOOD: dict[str, Answers] = {
     "atomic.tmp-permissions": {"stat": "1777 root:root /tmp\n1777 root:root /var/tmp"},
     "atomic.privileged-commands": {"nobody|true$": "", "command -v": "x", "undeploy|cancel|docker": (1, "")},
     "atomic.journal-fatal": {"journalctl": LOG},
+    "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "find /usr": ""},
 }  # fmt: skip
 GOOD["atomic.unique-machine-id"] = GOOD["hygiene.first-boot-unique"]
 BAD: list[tuple[str, Answers]] = [
@@ -111,6 +113,10 @@ BAD: list[tuple[str, Answers]] = [
     ("atomic.privileged-commands", {"undeploy|cancel|docker": ""}),
     ("atomic.journal-fatal", {"journalctl": LOG + "\nx[1]: segfault at 0 ip 0"}),
     ("atomic.journal-fatal", {"journalctl": ""}),
+    ("atomic.fsck", {"certification-": "status: 1\nerror: Repository corruption encountered\nremoved"}),
+    ("atomic.fsck", {"certification-": f"status: 0\n{FSCK.replace('of 1', 'of 0')}\nremoved"}),
+    ("atomic.fsck", {"certification-": (1, "")}),
+    ("atomic.fsck", {"find /usr": "/usr/bin/added"}),
 ]  # fmt: skip
 
 
