@@ -12,7 +12,7 @@ import posixpath
 import re
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,6 +186,7 @@ class _Fat:
 class Disk:
     """The guest's files in a disk image, as its fstab puts them together. Links are not followed.
 
+    Of an ostree host, its deployment at / with its /var, and the physical root at /sysroot.
     A ``*`` in a path stands for the first match by name.
 
     :raises HallmarkError: there is no ext4 filesystem with an operating system.
@@ -208,7 +209,13 @@ class Disk:
             view.close()
         ext4 = [(f.uuid, _Ext4(image, part.offset, part.length)) for f, part in found if f.type == "ext4"]
         root = next((fs for _, fs in ext4 if fs.stat("/usr/lib/os-release") is not None), None)
-        if root is None:
+        host = next((fs for _, fs in ext4 if fs.stat("/ostree/deploy") is not None), None)
+        deployment = ""
+        if root is None and host is not None:
+            state = f"/ostree/deploy/{next(iter(host.names('/ostree/deploy')), '')}"
+            names = host.names(f"{state}/deploy")
+            deployment = next((f"{state}/deploy/{name}" for name in names if f"{name}.origin" in names), "")
+        if root is None and (host is None or not deployment):
             raise HallmarkError(
                 "no ext4 filesystem of the image holds an operating system",
                 where=image,
@@ -216,11 +223,17 @@ class Disk:
             )
         by_uuid: dict[str, _Ext4 | _Fat] = {uuid.lower(): fs for uuid, fs in ext4}
         by_uuid |= {f.uuid.lower(): _Fat(image, part.offset) for f, part in found if f.type == "vfat"}
-        self._mounts: list[tuple[str, _Ext4 | _Fat]] = [("", root)]
-        for mount in text.fstab(root.read("/etc/fstab").decode()):
+        # Mount point, filesystem, and the directory in it that is mounted there.
+        self._mounts: list[tuple[str, _Ext4 | _Fat, str]] = []
+        if root is not None:
+            self._mounts.append(("", root, ""))
+        elif host is not None:
+            state = posixpath.dirname(posixpath.dirname(deployment))
+            self._mounts += [("", host, deployment), ("/var", host, f"{state}/var"), ("/sysroot", host, "")]
+        for mount in text.fstab(self.read("/etc/fstab").decode()):
             filesystem_there = by_uuid.get(mount.source.removeprefix("UUID=").lower())
             if mount.target != "/" and filesystem_there is not None:
-                self._mounts.append((mount.target, filesystem_there))
+                self._mounts.append((mount.target, filesystem_there, ""))
         self._mounts.sort(key=lambda item: -len(item[0]))
 
     def stat(self, path: str) -> Stat | None:
@@ -286,21 +299,26 @@ class Disk:
         filesystem.shrink(mib, work=work)
 
     def _expand(self, path: str) -> str:
+        found = next(self._matches(path), None)
+        if found is None:
+            raise HallmarkError(f"the image has nothing like {path}")
+        return found
+
+    def _matches(self, path: str) -> Iterator[str]:
         parts = path.strip("/").split("/")
-        for number, part in enumerate(parts):
-            if "*" in part:
-                directory = "/" + "/".join(parts[:number])
-                filesystem, inner = self._place(directory)
-                names = filesystem.names(inner) if isinstance(filesystem, _Ext4) else []
-                found = fnmatch.filter(names, part)
-                if not found:
-                    raise HallmarkError(f"the image has nothing like {directory}/{part}")
-                parts[number] = found[0]
-        return "/" + "/".join(parts)
+        number = next((number for number, part in enumerate(parts) if "*" in part), None)
+        if number is None:
+            yield "/" + "/".join(parts)
+            return
+        directory = "/" + "/".join(parts[:number])
+        filesystem, inner = self._place(directory)
+        names = filesystem.names(inner) if isinstance(filesystem, _Ext4) else []
+        for name in fnmatch.filter(names, parts[number]):
+            yield from self._matches("/".join([*parts[:number], name, *parts[number + 1 :]]))
 
     def _place(self, path: str) -> tuple[_Ext4 | _Fat, str]:
         path = self._expand(path)
-        for point, filesystem in self._mounts:
+        for point, filesystem, base in self._mounts:
             if path == point or path.startswith(point + "/"):
-                return filesystem, path.removeprefix(point) or "/"
+                return filesystem, base + path.removeprefix(point).rstrip("/") or "/"
         raise HallmarkError(f"{path} is no absolute path")

@@ -16,7 +16,7 @@ from builder.errors import HallmarkError
 from builder.run import run
 from certification.catalogue import SUITES, suites_digest
 from certification.catalogue import load as load_catalogue
-from certification.model import Observation, Outcome, RunRecord, View
+from certification.model import Observation, OstreeClaim, Outcome, RunRecord, View
 from certification.mutants.disk import Disk
 from certification.mutants.model import (
     Attributes,
@@ -125,19 +125,27 @@ def _replaced(mutant: Mutant) -> set[str]:
 
 
 def baseline(
-    view: View, image: Path, *, work: Path, force_tcg: bool, recorded: Path | None = None
+    view: View,
+    image: Path,
+    *,
+    work: Path,
+    force_tcg: bool,
+    recorded: Path | None = None,
+    ostree: OstreeClaim | None = None,
 ) -> Outcomes:
     """How the undamaged image looks.
 
+    :param ostree: what an ostree host is said to run.
     :param recorded: a directory with the observations of a certification; used if they are of exactly these
         bytes, this catalogue and these suites.
     """
     if recorded is not None and (recorded / "run.json").exists():
         record = RunRecord.model_validate_json((recorded / "run.json").read_text(encoding="utf-8"))
         current = (load_catalogue().digest, suites_digest(SUITES), identity(image))
-        if (record.catalogue, record.suites, record.before) == current and not record.problems:
+        same = (record.catalogue, record.suites, record.before) == current and record.ostree == ostree
+        if same and not record.problems:
             return _outcomes(recorded)
-    return _look(view, image, work / f"baseline-{view}", force_tcg=force_tcg)
+    return _look(view, image, work / f"baseline-{view}", force_tcg=force_tcg, ostree=ostree)
 
 
 def examine(
@@ -148,12 +156,14 @@ def examine(
     work: Path,
     force_tcg: bool,
     apart: bool = False,
+    ostree: OstreeClaim | None = None,
 ) -> list[Finding]:
     """Judge every mutant, in as few looks as possible.
 
     :param good: how the undamaged image looks, by view.
     :param apart: a look for each mutant. It is strict about neighbours too: where mutants share a look, a
         requirement that one of them may change isn't watched for the others.
+    :param ostree: what an ostree host is said to run.
     :param work: a directory for copies; one image at a time is in it. Reports stay there, copies don't.
     :raises HallmarkError: an operation doesn't apply, or the image itself changed.
     """
@@ -172,7 +182,7 @@ def examine(
                 disk = Disk(copy) if view == "disk" else None
                 for mutant in look:
                     apply(mutant, copy, work=directory, disk=disk)
-                seen = _look(view, copy, directory, force_tcg=force_tcg)
+                seen = _look(view, copy, directory, force_tcg=force_tcg, ostree=ostree)
             finally:
                 copy.unlink(missing_ok=True)
         findings.append(judge(look, good=good[view], seen=seen))
@@ -207,8 +217,10 @@ def _verdict(mutant: Mutant, good: Outcomes, seen: Outcomes) -> Verdict:
     return Verdict(mutant, True)
 
 
-def _look(view: View, image: Path, directory: Path, *, force_tcg: bool) -> Outcomes:
-    observe(view, image, out=directory, logs=directory, force_tcg=force_tcg)
+def _look(
+    view: View, image: Path, directory: Path, *, force_tcg: bool, ostree: OstreeClaim | None
+) -> Outcomes:
+    observe(view, image, out=directory, logs=directory, force_tcg=force_tcg, ostree=ostree)
     record = RunRecord.model_validate_json((directory / "run.json").read_text(encoding="utf-8"))
     if record.problems:
         raise HallmarkError(

@@ -1,7 +1,8 @@
 """The mutants as data: ``*.yaml`` here, one file an area.
 
-A file is a mapping: ``mutants`` (a list), ``may_red`` (requirements that any mutant of the file may turn red
-besides its own, such as the comparison with the packages) and ``impossible`` (why a requirement has none).
+A file is a mapping: ``mutants`` (a list), ``recipe`` (whose image they damage), ``may_red`` (what any mutant
+of the file may turn red besides its own, such as the comparison with the packages) and ``impossible`` (why a
+requirement has none).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from certification.catalogue import Catalogue, load_yaml
 from certification.model import Identifier, Model, Subject, Text
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "MUTANTS",
     "Attributes",
     "Bytes",
@@ -39,10 +41,13 @@ __all__ = [
     "load",
 ]
 
-#: What the sample image says of itself, as far as requirements depend on it.
-_SAMPLE = Subject.from_os_release(
-    {"ID": "hallmark-sample", "ID_LIKE": "rhel centos fedora", "VERSION_ID": "9"}
-)
+_SAYS = {"ID": "hallmark-sample", "ID_LIKE": "rhel centos fedora", "VERSION_ID": "9"}
+#: What the sample images say of themselves, as far as requirements depend on it, by their recipe.
+_SAMPLES = {
+    "sample-9": Subject.from_os_release(_SAYS),
+    "sample-atomic-9": Subject.from_os_release(_SAYS, ostree=True),
+}
+DEFAULT_RECIPE = "sample-9"
 MUTANTS = Path(__file__).resolve().parent
 #: A part of it may hold ``*``, which stands for the first match by name (versions change, directories don't).
 GuestPath = Annotated[str, Field(pattern=r"^((/[A-Za-z0-9@+:._,*-]+)+|/)$")]
@@ -231,6 +236,7 @@ class Mutant(Model):
     :param red: requirements that must fail, each with a text that its failure must contain: it fails for this
         reason and for no other. One that the undamaged image fails must say this only now.
     :param may_red: requirements that may change; every other one must be as on the undamaged image.
+    :param recipe: whose image it damages; said once for a file.
     :param alone: the damage hides so much that no other may be judged in the same look.
     :param why: what such an image would do to its user, or why the neighbours may change.
     """
@@ -240,6 +246,7 @@ class Mutant(Model):
     what: tuple[Operation, ...] = Field(min_length=1)
     red: Mapping[Identifier, Text] = Field(min_length=1)
     may_red: tuple[Identifier, ...] = ()
+    recipe: str = DEFAULT_RECIPE
     alone: bool = False
     why: Text
 
@@ -266,6 +273,7 @@ class _File(Model):
     """One file. The entries are validated one by one, to name their lines."""
 
     mutants: tuple[Any, ...]
+    recipe: str = DEFAULT_RECIPE
     may_red: tuple[Identifier, ...] = ()
     impossible: tuple[Impossible, ...] = ()
 
@@ -273,6 +281,8 @@ class _File(Model):
     def _not_empty(self) -> _File:
         if not self.mutants and not self.impossible:
             raise ValueError("the file says nothing")
+        if self.recipe not in _SAMPLES:
+            raise ValueError(f"nobody has said what {self.recipe} is; there are {', '.join(_SAMPLES)}")
         return self
 
 
@@ -286,8 +296,8 @@ class Collection:
     def missing(self, catalogue: Catalogue) -> list[str]:
         """``must`` requirements of the format and disk views with neither a mutant nor a reason.
 
-        Requirements that don't apply to the sample image (about Atomic Hosts, or about RHEL alone) can't turn
-        red on it, and are not among them.
+        Requirements that don't apply to any sample image (about RHEL alone) can't turn red on it, and are not
+        among them.
         """
         covered = {(name, item.view) for item in self.mutants for name in item.red}
         covered |= {(item.requirement, item.view) for item in self.impossible}
@@ -298,8 +308,12 @@ class Collection:
             if entry.severity == "must"
             and view != "booted"
             and (entry.id, view) not in covered
-            and entry.applies_to.excludes(_SAMPLE) is None
+            and any(entry.applies_to.excludes(sample) is None for sample in _SAMPLES.values())
         ]
+
+    def of(self, recipe: str) -> tuple[Mutant, ...]:
+        """The mutants of a recipe's image."""
+        return tuple(mutant for mutant in self.mutants if mutant.recipe == recipe)
 
 
 def load(catalogue: Catalogue, directory: Path = MUTANTS) -> Collection:
@@ -368,7 +382,8 @@ def _entries(path: Path, parsed: _File, lines: Sequence[int]) -> Iterator[tuple[
                 hint="certification/README.md shows a complete one",
             ) from None
         shared = [name for name in parsed.may_red if name not in mutant.targets]
-        yield mutant.model_copy(update={"may_red": (*mutant.may_red, *shared)}), where
+        more = {"may_red": (*mutant.may_red, *shared), "recipe": parsed.recipe}
+        yield mutant.model_copy(update=more), where
 
 
 def _details(error: ValidationError) -> list[str]:

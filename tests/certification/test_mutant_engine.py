@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_disk import make_disk
 
 from builder.errors import HallmarkError
 from builder.image import vhd
@@ -50,11 +51,22 @@ def test_every_must_has_a_mutant_or_a_reason(known: catalogue.Catalogue) -> None
     assert len([item for item in found.mutants if item.view == "format"]) >= 12
 
 
+def test_an_ostree_host_has_damages_of_its_own(known: catalogue.Catalogue) -> None:
+    found = model.load(known)
+    assert len(found.of("sample-9")) + len(found.of("sample-atomic-9")) == len(found.mutants)
+    host = engine.plan(found.of("sample-atomic-9"))
+    assert {mutant.view for look in host for mutant in look} == {"disk"}
+    assert len(host) <= 4 and sum(map(len, host)) >= 20, "each look at a disk takes a minute"
+    without = model.Collection(found.of("sample-9"), found.impossible)
+    assert "atomic.commit-matches-recipe (disk)" in without.missing(known)
+
+
 def test_the_first_look_at_a_disk_is_sample_enough(known: catalogue.Catalogue) -> None:
-    looks = engine.plan(model.load(known).mutants)
+    mutants = model.load(known).of("sample-9")
+    looks = engine.plan(mutants)
     first = next(look for look in looks if look[0].view == "disk")
     assert len(first) >= 40
-    assert sum(map(len, looks)) == len(model.load(known).mutants)
+    assert sum(map(len, looks)) == len(mutants)
     assert len(looks) <= 20, "each look at a disk takes a minute"
 
 
@@ -75,6 +87,7 @@ def test_a_requirement_without_a_mutant_is_named(toy_catalogue: Path, tmp_path: 
         ("{write: /etc/x, text: hello}", "{write: etc/x}", "String should match", 3),
         ("red: {azure.one: hello}", "red: {}", "at least 1 item", 3),
         ("    why: Because.\n", "", "Field required", 3),
+        ("mutants:", "recipe: rhel-9\nmutants:", "nobody has said what rhel-9 is", 1),
         (
             "  - requirement: azure.four\n    view: format",
             "  - requirement: azure.one",
@@ -221,6 +234,43 @@ def test_operations_on_files(copy: Path, tmp_path: Path) -> None:
         ["/usr/sbin/e2fsck", "-fn", f"{copy}?offset={offset.offset}"], capture_output=True, text=True
     )
     assert sound.returncode == 0, sound.stdout
+
+
+def test_the_files_of_an_ostree_host_are_where_it_shows_them(tmp_path: Path) -> None:
+    commit, tree = "ab" * 32, tmp_path / "tree"
+    place = tree / f"ostree/deploy/os/deploy/{commit}.0"
+    for path, content in {
+        place / "etc/fstab": "",
+        place / "usr/lib/os-release": "ID=x\n",
+        tree / f"ostree/deploy/os/deploy/{commit}.0.origin": "[origin]\nrefspec=a:b\n",
+        tree / "ostree/deploy/os/var/lib/data": "data",
+        tree / "ostree/repo/objects/00/ff.file": "object",
+        tree / f"ostree/repo/objects/ab/{commit[2:]}.commit": "commit",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (place / "usr/bin").mkdir()
+    (place / "usr/bin/tool").hardlink_to(tree / "ostree/repo/objects/00/ff.file")
+    image = tmp_path / "image.vhd"
+    make_disk(image, root=tree)
+    apply(
+        mutant(
+            {"edit": "/sysroot/ostree/deploy/*/deploy/*.origin", "pattern": "a:b", "to": "a:c"},
+            {"patch": "/sysroot/ostree/repo/objects/*/*.commit", "offset": 0, "hex": "43"},
+            {"edit": "/usr/bin/tool", "pattern": "object", "to": "changed"},
+            {"write": "/var/lib/more", "text": "more"},
+            {"write": "/etc/added", "text": "added"},
+        ),
+        image,
+        work=tmp_path,
+    )
+    disk = Disk(image)
+    assert disk.read(f"/sysroot/ostree/deploy/os/deploy/{commit}.0.origin").endswith(b"=a:c\n")
+    assert disk.read("/sysroot/ostree/repo/objects/*/*.commit") == b"Commit"
+    assert disk.read("/usr/bin/tool") == b"changed"
+    assert disk.read("/sysroot/ostree/repo/objects/00/ff.file") == b"object", "its other name keeps it"
+    assert disk.read("/sysroot/ostree/deploy/os/var/lib/more") == disk.read("/var/lib/more") == b"more"
+    assert disk.read(f"/sysroot/ostree/deploy/os/deploy/{commit}.0/etc/added") == b"added"
 
 
 def test_a_filesystem_gets_smaller(copy: Path, tmp_path: Path) -> None:
