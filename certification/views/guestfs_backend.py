@@ -125,17 +125,19 @@ class GuestfsBackend(TreeBackend):
             root="/sysroot",
         )
         labelled = time.monotonic()
-        digests = parse_digests(
-            appliance.bulk(f"find {points} -xdev -type f -print0 | xargs -0 -r -n 200 -P 2 sha256sum"),
-            root="/sysroot",
-        )
+        # A file of an ostree host has three paths (store, deployment, running tree): it is read once.
+        once = f"find {points} -xdev -type f -printf '%D:%i %p\\0' | sort -zut' ' -k1,1 | cut -zd' ' -f2-"
+        read = parse_digests(appliance.bulk(f"{once} | xargs -0 -r -n 200 -P 2 sha256sum"), root="/sysroot")
+        files = [entry for entry in found.values() if entry.type == "f"]
+        known = {(e.device, e.inode): read[e.path] for e in files if e.path in read}
+        digests = {e.path: known[e.device, e.inode] for e in files if (e.device, e.inode) in known}
         hashed = time.monotonic()
         self._prefetch_etc()
         log.info(
             f"{len(found)} files listed in {listed - began:.1f} s, attributes in {labelled - listed:.1f} s, "
             f"digests in {hashed - labelled:.1f} s, /etc in {time.monotonic() - hashed:.1f} s"
         )
-        missing = sum(1 for entry in found.values() if entry.type == "f" and entry.path not in digests)
+        missing = len(files) - len(digests)
         if missing:
             raise HallmarkError(f"{missing} files of the guest could not be read; is a filesystem damaged?")
         self._evidence.fact("inventory", f"{len(found)} files, {len(digests)} digests, mounted {points}")

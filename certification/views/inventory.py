@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 FileType = Literal["f", "d", "l", "c", "b", "p", "s"]
-# type, mode, uid, gid, size, mtime, device number's filesystem, link target, path
-FIND_FORMAT = r"%y\0%m\0%U\0%G\0%s\0%T@\0%D\0%l\0%p\0"
-_FIELDS = 9
+# type, mode, uid, gid, size, mtime, the filesystem's device number, inode, link target, path
+FIND_FORMAT = r"%y\0%m\0%U\0%G\0%s\0%T@\0%D\0%i\0%l\0%p\0"
+_FIELDS = 10
 _LINKS = 40
 
 
@@ -38,6 +38,7 @@ _LINKS = 40
 class Entry:
     """One file. ``mode`` are the permission bits, ``mtime`` seconds since 1970, ``link`` a symlink's target.
 
+    Paths with the same ``device`` and ``inode`` are one file.
     ``label`` is the SELinux context and ``capability`` the raw file capabilities, None when there are none;
     ``sha256`` is known for regular files where the view gathered digests.
     """
@@ -50,6 +51,7 @@ class Entry:
     size: int
     mtime: float
     device: int
+    inode: int = 0
     link: str = ""
     label: str | None = None
     capability: str | None = None
@@ -211,7 +213,7 @@ def parse_find(data: bytes, *, root: str = "") -> dict[str, Entry]:
         raise ValueError("the file listing is cut off")
     found: dict[str, Entry] = {}
     for start in range(0, len(fields) - 1, _FIELDS):
-        kind, mode, uid, gid, size, mtime, device, link, path = (
+        kind, mode, uid, gid, size, mtime, device, inode, link, path = (
             field.decode(errors="surrogateescape") for field in fields[start : start + _FIELDS]
         )
         path = path.removeprefix(root) or "/"
@@ -226,6 +228,7 @@ def parse_find(data: bytes, *, root: str = "") -> dict[str, Entry]:
             size=int(size),
             mtime=float(mtime),
             device=int(device),
+            inode=int(inode),
             link=link,
         )
     return found
