@@ -121,6 +121,7 @@ def _record(found: list[tuple[Artefacts, Release]], item: Litter, destination: s
     for artefacts, release in found:
         if (release.recipe, release.version) != item.release:
             continue
+        release = Release.read(artefacts.release)  # a release may have lost another of its blobs just now
         gone = {output.format for output in release.outputs if output.name == item.where}
         locations = tuple(
             _without(place, item.where, gone, now) if place.destination == destination else place

@@ -74,7 +74,7 @@ def test_a_run_that_was_killed_is_finished(blob: BlobClient, output: Contents, l
     """Between staging and naming, after naming, with bytes that went wrong, and with an earlier image's."""
     whole = output.image.read_bytes()
     if left == "nothing":
-        blob.stage_block("aaaa", b"stale")
+        blob.stage_block(f"{1:048d}", b"stale")
     else:
         told = Contents(output.image, "0" * 64, "sample-9", "9", {}) if left == "another" else output
         data = whole if left == "right" else b"x" + whole[1:]

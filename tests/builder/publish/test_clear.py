@@ -97,11 +97,8 @@ def test_only_what_has_expired_goes(
         return [item.where for item in found]
 
     assert run(0, apply=True) == []
-    assert run(33) == [
-        "half.vhd",
-        names[3],
-        f"{names[3]}x",
-    ]  # withdrawn thirty days ago, and an upload of long ago
+    # Withdrawn thirty days ago, and an upload of long ago.
+    assert run(33) == ["half.vhd", names[3], f"{names[3]}x"]
     assert run(91) == ["half.vhd", names[0], names[3], f"{names[3]}x"]
     assert [item.name for item in images.list_blobs()] == everything  # shown, not deleted
     with_lease = BlobLeaseClient(unfinished)

@@ -226,45 +226,35 @@ def test_two_processes_do_not_publish_one_image(
 def test_publishing_to_azurite(
     space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair
 ) -> None:
-    """The default: started, filled, read back and stopped; run again it finds everything done."""
-    output = add_vhdx(built, sample_plan, pair, size=9 << 20)
-    release = publish(built, public_key=pair.public, workspace=space, now=NOW)
-    (place,) = release.locations
+    """The default: started, filled, read back and stopped; run again it adds what is missing, or nothing."""
+    alone = publish(built, public_key=pair.public, workspace=space, now=NOW)
+    (place,) = alone.locations
     assert place.upload.sent > 0 and place.blob == BLOB
-    again = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
-    assert again == release
+    output = add_vhdx(built, sample_plan, pair, size=9 << 20)
+    release = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
+    added = {"outputs": {"vhdx": f"{place.url}x"}, "etags": release.locations[0].etags}
+    assert release.locations == (place.model_copy(update=added),)
+    assert [item.sha256 for item in release.outputs] == [digest_file(output)]
     built.release.unlink()
     anew = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
     assert (anew.locations[0].upload.sent, anew.locations[0].etag) == (0, place.etag)
+    assert anew.locations[0].etags == release.locations[0].etags
     data = space.build / "azurite"
     assert not (data / "endpoint").exists()
     with (
         azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
         connect_azurite(server) as service,
     ):
+        assert publish(built, public_key=pair.public, workspace=space, now=NOW) == anew
         blob = service.get_blob_client("images", BLOB)
         assert blob.download_blob().readall() == built.image.read_bytes()
         beside = service.get_blob_client("images", f"{BLOB}x")
         assert beside.download_blob().readall() == output.read_bytes()
-        assert place.etags == {"vhdx": beside.get_blob_properties().etag}
-    assert place.outputs == {"vhdx": f"{place.url}x"}
+        assert release.locations[0].etags == {"vhdx": beside.get_blob_properties().etag}
     page = catalog.write(space, now=NOW)
     assert release.image.sha256 in page.read_text()
     page = space.catalog / "sample-9" / release.version / "index.html"
     assert f"<code>{place.url}x</code>" in page.read_text()
-
-
-@pytest.mark.system
-def test_a_certified_output_is_added_to_what_is_published(
-    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair
-) -> None:
-    """An image that went to a container alone, as earlier versions sent it."""
-    alone = publish(built, public_key=pair.public, workspace=space, now=NOW)
-    add_vhdx(built, sample_plan, pair)
-    both = publish(built, public_key=pair.public, workspace=space, now=NOW)
-    assert alone.locations[0].outputs == {} and list(both.locations[0].outputs) == ["vhdx"]
-    kept = {"outputs": {}, "etags": {}}
-    assert [place.model_copy(update=kept) for place in both.locations] == list(alone.locations)
 
 
 @pytest.mark.system
