@@ -166,6 +166,8 @@ def test_the_further_outputs_are_certified_with_the_image(
     assert verify(other.rename(tmp_path / "copy"), path, pair.public, now=NOW).image_name == "image.vhdx"
     with pytest.raises(HallmarkError, match="for another image"):
         verify(stranger, path, pair.public, now=NOW)
+    edit(lambda s: s["subject"][1]["digest"].pop("sparseSha256"), sign=True)(path, pair)
+    assert verify(tmp_path / "copy", path, pair.public, now=NOW).sparse == {image.name: by_hand(image)}
 
 
 def test_the_same_judgement_gives_the_same_certificate(

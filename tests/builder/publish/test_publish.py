@@ -146,12 +146,19 @@ def test_a_directory_gets_the_further_outputs_too(
     assert Release.read(built.release) == release
 
 
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(("by", "before"), [("another", False), ("another", True), ("the image", False)])
 def test_a_further_output_that_was_changed_is_not_published(
-    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path, before: bool
+    space: Workspace,
+    built: Artefacts,
+    sample_plan: Plan,
+    pair: keys.KeyPair,
+    tmp_path: Path,
+    by: str,
+    before: bool,
 ) -> None:
     """The gate sees it; of a certificate that knows only the SHA-256, the way to the share does."""
-    add_vhdx(built, sample_plan, pair).write_bytes(b"another disk")
+    data = built.image.read_bytes() if by == "the image" else b"another disk"
+    add_vhdx(built, sample_plan, pair).write_bytes(data)
     if before:
         as_before(built.certificate, pair)
     share = tmp_path / "share"
