@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import BlobClient, ContainerClient
+from azure.storage.blob import BlobBlock, BlobClient, ContainerClient
 
 from builder.errors import HallmarkError
 from builder.publish.block import deliver
+from builder.publish.meter import Meter
 from builder.publish.parcel import COMPLETE, INCOMPLETE, Contents, metadata
 from builder.workspace import digest_file
 
@@ -56,7 +58,6 @@ def test_it_arrives_once(blob: BlobClient, output: Contents) -> None:
     assert len(blob.get_block_list()[0]) == 3
     for known in (etag, None):
         assert deliver(blob, output, known_etag=known) == etag
-    assert blob.get_blob_properties().creation_time == found.creation_time
 
 
 def test_a_file_that_was_changed_gets_no_name(
@@ -69,21 +70,48 @@ def test_a_file_that_was_changed_gets_no_name(
         assert not blob.exists() and list(container.list_blobs()) == []
 
 
-@pytest.mark.parametrize("left", ["nothing", "right", "wrong", "another"])
+def test_a_file_that_changes_meanwhile_gets_no_name(
+    blob: BlobClient, output: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes shorter while it is sent."""
+    monkeypatch.setattr(Meter, "add", lambda *_: os.truncate(output.image, 4 << 20))
+    with pytest.raises(HallmarkError, match="not the one that was certified"):
+        deliver(blob, output)
+    assert not blob.exists()
+
+
+def test_what_somebody_else_writes_meanwhile_stays(
+    blob: BlobClient, output: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob.upload_blob(b"unfinished", metadata=metadata(output, INCOMPLETE))
+    original = BlobClient.upload_blob
+
+    def later(self: BlobClient, data: Any, **options: Any) -> Any:
+        original(blob, b"theirs", overwrite=True)
+        return original(self, data, **options)
+
+    monkeypatch.setattr(BlobClient, "upload_blob", later)
+    with pytest.raises(HallmarkError, match="cannot publish the output") as error:
+        deliver(blob, output)
+    assert "somebody else" in str(error.value.hint)
+    assert content(blob) == b"theirs" and marks(blob) == {}
+
+
+@pytest.mark.parametrize("left", ["nothing", "right", "wrong", "longer", "another"])
 def test_a_run_that_was_killed_is_finished(blob: BlobClient, output: Contents, left: str) -> None:
     """Between staging and naming, after naming, with bytes that went wrong, and with an earlier image's."""
     whole = output.image.read_bytes()
-    if left == "nothing":
-        blob.stage_block(f"{1:048d}", b"stale")
-    else:
-        told = Contents(output.image, "0" * 64, "sample-9", "9", {}) if left == "another" else output
-        data = whole if left == "right" else b"x" + whole[1:]
-        blob.upload_blob(data, metadata=metadata(told, INCOMPLETE))
-        before = blob.get_blob_properties().creation_time
+    told = Contents(output.image, "0" * 64, "sample-9", "9", {}) if left == "another" else output
+    data = {"right": whole, "longer": whole + b"x"}.get(left, b"x" + whole[1:])
+    half, rest = (f"{number:048d}" for number in (1, 2))
+    blob.stage_block(half, data[: 5 << 20])
+    blob.stage_block(rest, data[5 << 20 :])
+    if left != "nothing":
+        blob.commit_block_list([BlobBlock(half), BlobBlock(rest)], metadata=metadata(told, INCOMPLETE))
     deliver(blob, output)
     assert content(blob) == whole and marks(blob)["hallmark_state"] == COMPLETE
-    if left == "right":
-        assert blob.get_blob_properties().creation_time == before, "what was there was sent again"
+    assert marks(blob)["hallmark_sha256"] == output.sha256
+    assert len(blob.get_block_list()[0]) == (2 if left == "right" else 3), "what is right isn't sent again"
 
 
 @pytest.mark.parametrize("kind", ["of another image", "of somebody else", "a page blob", "changed since"])
