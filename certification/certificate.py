@@ -1,10 +1,10 @@
 """The certificate: who says what about which bytes, signed.
 
-An in-toto Statement (v1) whose subjects are the image and its further outputs by their SHA-256, in a DSSE
-envelope with an ed25519 signature. A second statement, about the same subjects and signed with the same key,
-says how the image was built (SLSA provenance v1). The file is an in-toto bundle: one envelope a line (JSON
-Lines). Verification needs the image, the certificate and the public key, and nothing else: no network, no
-clock but now.
+An in-toto Statement (v1) whose subjects are the image and its further outputs by their SHA-256, and by a
+digest that tells a file that isn't meant at once, in a DSSE envelope with an ed25519 signature. A second
+statement, about the same subjects and signed with the same key, says how the image was built (SLSA
+provenance v1). The file is an in-toto bundle: one envelope a line (JSON Lines). Verification needs the image,
+the certificate and the public key, and nothing else: no network, no clock but now.
 """
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ __all__ = [
     "Certificate",
     "evidence_digest",
     "issue",
+    "must_resemble",
     "read",
     "verify",
 ]
 
 PREDICATE_TYPE = "https://hallmark.invalid/certification/v1"
 VALID_DAYS = 90
+# What ``views.base.identity`` is called in a subject's digest set (in-toto Attestation 1.0, DigestSet).
+_SPARSE = "sparseSha256"
 
 
 class PolicyReference(Part):
@@ -109,7 +112,9 @@ class Predicate(Part):
 
 
 class Certificate(Part):
-    """A certificate that was verified, for one of its subjects. ``subjects``: SHA-256 by name, of all."""
+    """A certificate that was verified, for one of its subjects. ``subjects``: SHA-256 by name, of all;
+    ``sparse``: the digest that is made in a moment (``views.base.identity``), of those that have one.
+    """
 
     image_name: str
     image_sha256: str
@@ -117,6 +122,7 @@ class Certificate(Part):
     predicate: Predicate
     provenance: Provenance | None = None
     subjects: Mapping[str, str] = Field(default_factory=dict)
+    sparse: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def recipe(self) -> str:
@@ -173,7 +179,7 @@ def issue(
     :param substitutions: what a mirrors file put in the place of what the recipe says, a line each.
     :param evidence: the ``evidence.jsonl`` that the judgement rests on.
     :param provenance: how the image was built: the bundle's second statement.
-    :param further: SHA-256 by file name of what holds the very disk of ``image`` in another format.
+    :param further: SHA-256 by file name of what holds, beside ``image``, its very disk in another format.
     :param now: when it is issued; default: the moment of the judgement.
     :raises HallmarkError: the judgement refuses it, or the file is not the one that was looked at.
     """
@@ -185,17 +191,17 @@ def issue(
             hint="see the report",
         )
     now = (now or judgement.judged).astimezone(UTC).replace(microsecond=0)
-    if identity(image) != judgement.image_identity:
+    seen = identity(image)
+    if seen != judgement.image_identity:
         raise HallmarkError(
             "the image is not the one that was looked at",
             where=image,
             why="the certificate would speak for bytes that nobody tested",
             hint="certify it again; nothing may write to an image after it was built",
         )
-    subject = [
-        {"name": name, "digest": {"sha256": digest}}
-        for name, digest in {image.name: digest_file(image), **(further or {})}.items()
-    ]
+    subject = [{"name": image.name, "digest": {"sha256": digest_file(image), _SPARSE: seen}}]
+    for name, sha256 in (further or {}).items():
+        subject.append({"name": name, "digest": {"sha256": sha256, _SPARSE: identity(image.with_name(name))}})
     build_payload = statement(subject, SLSA, provenance.predicate()) if provenance is not None else None
     last_day = expiry(judgement, issued=now.date(), days=VALID_DAYS)
     predicate = Predicate(
@@ -256,27 +262,47 @@ def issue(
 def verify(image: Path, certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
     """Check that a certificate holds for exactly this image, now. Works offline.
 
-    The cheap questions come first; the digest of the image last.
+    The cheap questions come first; the digest of the whole image last.
 
     :raises HallmarkError: as ``read``; and: there is no such image, or the certificate is of another one.
     """
     proof = read(certificate, public_key, now=now)
-    found = digest_file(image) if image.is_file() else None
-    if found is None:
+    if not image.is_file():
         raise HallmarkError("there is no such image", where=image)
+    must_resemble(image, proof)
+    found = digest_file(image)
     name = next((name for name, digest in proof.subjects.items() if digest == found), None)
     if name is None:
-        raise HallmarkError(
-            "the certificate is for another image",
-            where=image,
-            details=[
-                *(f"certified sha256 {digest} ({name})" for name, digest in proof.subjects.items()),
-                f"this file's      {found}",
-            ],
-            why="the file was changed, cut off or damaged after certification, or the two were mixed up",
-            hint="copy the image again, or use the certificate that belongs to it",
-        )
+        raise _of_another(image, "sha256", proof.subjects, found)
     return proof.model_copy(update={"image_name": name, "image_sha256": found})
+
+
+def must_resemble(file: Path, proof: Certificate, *, name: str | None = None) -> None:
+    """Refuse at once a file that isn't certified: by the digest that costs no time for holes.
+
+    Whether it is certified, only its SHA-256 says. Certificates that were issued before there was this digest
+    refuse nothing here.
+
+    :param name: the subject that the file must be; any of them, if None.
+    :raises HallmarkError: the file can't be read, or the certificate is of another one.
+    """
+    asked = [name] if name is not None else list(proof.subjects)
+    certified = {name: proof.sparse[name] for name in asked if name in proof.sparse}
+    if len(certified) == len(asked) and (found := identity(file)) not in certified.values():
+        raise _of_another(file, _SPARSE, certified, found)
+
+
+def _of_another(file: Path, kind: str, certified: Mapping[str, str], found: str) -> HallmarkError:
+    return HallmarkError(
+        "the certificate is for another image",
+        where=file,
+        details=[
+            *(f"certified {kind} {digest} ({name})" for name, digest in certified.items()),
+            f"this file's {kind} {found}",
+        ],
+        why="the file was changed, cut off or damaged after certification, or the two were mixed up",
+        hint="copy the image again, or use the certificate that belongs to it",
+    )
 
 
 def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
@@ -314,6 +340,7 @@ def read(certificate: Path, public_key: Path, *, now: datetime) -> Certificate:
         predicate=predicate,
         provenance=provenance,
         subjects=digests,
+        sparse={item.name: item.digest[_SPARSE] for item in subjects if _SPARSE in item.digest},
     )
 
 

@@ -59,11 +59,12 @@ import sys
 from pathlib import Path
 from builder.publish.azurite import Azurite
 from builder.publish import blob as engine
+from builder.publish.parcel import Parcel
 from builder.publish.storage import connect_azurite, open_container
 endpoint, image, mode = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 if mode == "unread":
     engine.verify = lambda *arguments, **options: []
-parcel = engine.Parcel(image, "0" * 64, "bench", "9.20261122.0", {}, "bench", lambda: None)
+parcel = Parcel(image, "0" * 64, "bench", "9.20261122.0", {}, "bench", lambda: None)
 with connect_azurite(Azurite(endpoint, None)) as service:
     blob = open_container(service, "bench", public=False).get_blob_client("image.vhd")
     engine.deliver(blob, parcel, sampled=mode == "sampled")

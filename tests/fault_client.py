@@ -9,7 +9,8 @@ from azure.storage.blob import BlobServiceClient
 from builder import log
 from builder.errors import HallmarkError
 from builder.publish import azurite
-from builder.publish.blob import Delivered, Parcel, deliver
+from builder.publish.blob import Delivered, deliver
+from builder.publish.parcel import Parcel
 from builder.publish.retry import Retry
 from builder.publish.storage import API_VERSION, open_container
 from builder.workspace import digest_file

@@ -6,6 +6,7 @@ skipped, so that a 30 GiB image with 500 MiB in it costs 500 MiB to read, hash o
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ def data_segments(handle: int, size: int) -> Iterator[tuple[int, int]]:
     while position < size:
         try:
             start = os.lseek(handle, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole is left
-            return
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # nothing but a hole is left
         end = min(size, os.lseek(handle, start, os.SEEK_HOLE))
         if start >= size:
             return

@@ -11,60 +11,45 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobType, ContentSettings
 
 from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
 from builder.publish import delta
+from builder.publish.parcel import (
+    COMPLETE,
+    INCOMPLETE,
+    Parcel,
+    complete,
+    digest_in,
+    look,
+    metadata,
+    must_be_same,
+    must_be_unfinished,
+    state_in,
+)
 from builder.publish.ranges import Ranges, size_of
 from builder.publish.storage import explained
 from builder.publish.upload import Mismatch, Transfer, send, verify
 
-__all__ = ["COMPLETE", "CONSUMER_KEYS", "INCOMPLETE", "STATE", "Delivered", "Parcel", "deliver"]
+__all__ = ["CONSUMER_KEYS", "Delivered", "deliver"]
 
-COMPLETE = "complete"
-INCOMPLETE = "incomplete"
-STATE = "hallmark_state"
 #: By these ManageIQ and others recognise a private image (azure-armrest).
 CONSUMER_KEYS = {
     "MicrosoftAzureCompute_OSState": "Generalized",
     "MicrosoftAzureCompute_OSType": "Linux",
     "MicrosoftAzureCompute_ImageType": "OSDisk",
 }
-_DIGEST = "hallmark_sha256"
 #: Seconds; the longest finite lease that the service gives. A dead client blocks others no longer than this.
 LEASE_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """What to deliver.
-
-    ``sender`` identifies who uploads: the same sender may take up the lease that a killed run of it left.
-    ``must_be_unchanged`` raises if the file is no longer what the digest was made of.
-    """
-
-    image: Path
-    sha256: str
-    recipe: str
-    version: str
-    tags: dict[str, str]
-    sender: str
-    must_be_unchanged: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +80,11 @@ def deliver(
     """
     where = str(blob.url).partition("?")[0]
     with explained("publish the image", where):
-        found = _look(blob)
+        found = look(blob)
         data = list(extents(parcel.image))
         skipped = parcel.image.stat().st_size - size_of(data)
-        if found is not None and _state(found) == COMPLETE:
-            _must_be_same(found, parcel, where)
+        if found is not None and state_in(found) == COMPLETE:
+            must_be_same(found, parcel, where)
             if found.lease.state == "leased":
                 _give_back(blob, _lease_id(parcel, where))
             if found.etag != known_etag:
@@ -119,7 +104,7 @@ def deliver(
                 etag = _verified(blob, parcel.image, data, lease, where, sampled=sampled)
             parcel.must_be_unchanged()
             lease.check()
-            done = _complete(blob, parcel, lease, etag)
+            done = complete(blob, parcel, etag, lease=lease_id, consumer_keys=CONSUMER_KEYS)
         final = blob.get_blob_properties()
         if final.etag != done:
             # Releasing a lease does not change the etag; somebody else's write does.
@@ -127,50 +112,9 @@ def deliver(
         return Delivered(str(final.etag), int(final.size), moved)
 
 
-def _complete(blob: BlobClient, parcel: Parcel, lease: _Lease, etag: str) -> str:
-    """Mark the blob as a release, if it still is what was verified; its new etag."""
-    try:
-        done = blob.set_blob_metadata(
-            _metadata(parcel, COMPLETE),
-            lease=lease.id,
-            etag=etag,
-            match_condition=MatchConditions.IfNotModified,
-        )
-    except ResourceModifiedError:
-        # The answer to a first try was lost, and the second one met the result of the first.
-        found = blob.get_blob_properties()
-        if _state(found) != COMPLETE or (found.metadata or {}).get(_DIGEST) != parcel.sha256:
-            raise
-        return str(found.etag)
-    return str(done["etag"])
-
-
 def _lease_id(parcel: Parcel, where: str) -> str:
     """The same for the same sender, so that its next run takes up the lease of a killed one."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parcel.sender} {where}"))
-
-
-def _look(blob: BlobClient) -> BlobProperties | None:
-    try:
-        return blob.get_blob_properties()
-    except ResourceNotFoundError:
-        return None
-
-
-def _state(found: BlobProperties) -> str | None:
-    return (found.metadata or {}).get(STATE)
-
-
-def _must_be_same(found: BlobProperties, parcel: Parcel, where: str) -> None:
-    digest = (found.metadata or {}).get(_DIGEST)
-    if digest != parcel.sha256 or found.size != parcel.image.stat().st_size:
-        raise HallmarkError(
-            f"version {parcel.version} of {parcel.recipe} is published already, with other bytes",
-            where=where,
-            why="a published version never changes: consumers pin it, and its certificate names its digest",
-            hint="build a new version (the last number counts up within a day)",
-            details=[f"published: sha256 {digest}", f"this image: sha256 {parcel.sha256}"],
-        )
 
 
 def _prepare(
@@ -179,24 +123,18 @@ def _prepare(
     """Make sure that an incomplete blob of this image's size and digest is there; its etag."""
     size = parcel.image.stat().st_size
     settings = ContentSettings(content_type="application/octet-stream")
-    metadata = _metadata(parcel, INCOMPLETE)
+    marks = metadata(parcel, INCOMPLETE)
     if found is None:
         try:
             made = blob.create_page_blob(
-                size, content_settings=settings, metadata=metadata, match_condition=MatchConditions.IfMissing
+                size, content_settings=settings, metadata=marks, match_condition=MatchConditions.IfMissing
             )
         except ResourceExistsError:
             found = blob.get_blob_properties()
         else:
             return str(made["etag"])
-    if found.blob_type != BlobType.PAGEBLOB or _state(found) != INCOMPLETE:
-        raise HallmarkError(
-            "another blob has this name",
-            where=where,
-            why="Hallmark only replaces what an unfinished upload of its own left",
-            hint="delete it, or publish to another container",
-        )
-    if found.size == size and (found.metadata or {}).get(_DIGEST) == parcel.sha256:
+    must_be_unfinished(found, BlobType.PAGEBLOB, where)
+    if found.size == size and digest_in(found) == parcel.sha256:
         log.info("an earlier upload of this image was interrupted: going on with it")
         return str(found.etag)
     log.info("an earlier upload of other bytes under this name was never finished: starting over")
@@ -205,21 +143,12 @@ def _prepare(
     made = blob.create_page_blob(
         size,
         content_settings=settings,
-        metadata=metadata,
+        metadata=marks,
         lease=lease_id,
         etag=found.etag,
         match_condition=MatchConditions.IfNotModified,
     )
     return str(made["etag"])
-
-
-def _metadata(parcel: Parcel, state: str) -> dict[str, str]:
-    """The blob's metadata. Names must be C# identifiers (REST reference), so no dashes."""
-    data = {**parcel.tags, STATE: state, _DIGEST: parcel.sha256}
-    data |= {"hallmark_recipe": parcel.recipe, "hallmark_version": parcel.version}
-    if state == COMPLETE:
-        data |= CONSUMER_KEYS
-    return data
 
 
 def _verified(

@@ -17,12 +17,13 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from builder import log
 from builder.errors import HallmarkError
 from builder.publish import tags
-from builder.publish.blob import INCOMPLETE, STATE
 from builder.publish.destination import Destination, FileDestination
+from builder.publish.parcel import INCOMPLETE, STATE
 from builder.publish.records import records
-from builder.publish.release import Release, State
+from builder.publish.release import Location, Release, State
 from builder.publish.service import service_of
 from builder.publish.storage import explained
+from builder.recipe.model import OutputFormat
 from builder.workspace import Artefacts, Workspace
 
 __all__ = ["UNFINISHED", "Litter", "clear", "reason"]
@@ -120,11 +121,20 @@ def _record(found: list[tuple[Artefacts, Release]], item: Litter, destination: s
     for artefacts, release in found:
         if (release.recipe, release.version) != item.release:
             continue
+        release = Release.read(artefacts.release)  # a release may have lost another of its blobs just now
+        gone = {output.format for output in release.outputs if output.name == item.where}
         locations = tuple(
-            place.model_copy(update={"deleted": now})
-            if place.destination == destination and place.blob == item.where and place.deleted is None
-            else place
+            _without(place, item.where, gone, now) if place.destination == destination else place
             for place in release.locations
         )
         if locations != release.locations:
             release.model_copy(update={"locations": locations}).write(artefacts.release)
+
+
+def _without(place: Location, blob: str, gone: set[OutputFormat], now: datetime) -> Location:
+    """The location when a blob of it is deleted: the image's own, or those of the formats that are gone."""
+    if place.blob == blob and place.deleted is None:
+        return place.model_copy(update={"deleted": now})
+    outputs = {kind: url for kind, url in place.outputs.items() if kind not in gone}
+    etags = {kind: etag for kind, etag in place.etags.items() if kind not in gone}
+    return place.model_copy(update={"outputs": outputs, "etags": etags})

@@ -76,7 +76,7 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
     """Let a certified image pass.
 
     Cheap checks come first: whatever is wrong with the format, the certificate or the licence is refused in a
-    moment, before the digest of the whole file is made.
+    moment, and then other bytes than the certified ones, before the digest of the whole file is made.
 
     :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes, or no
         whole OCI archive; the certificate is not signed by the key, was edited, has expired, lacks a policy

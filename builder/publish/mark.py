@@ -6,87 +6,127 @@ by which consumers such as ManageIQ recognise an image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.blob import BlobClient
+from azure.storage.blob import BlobClient, BlobProperties
 
 from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
-from builder.publish import tags
-from builder.publish.blob import COMPLETE, CONSUMER_KEYS, STATE
-from builder.publish.release import Release, State
+from builder.publish import block, tags
+from builder.publish.blob import CONSUMER_KEYS
+from builder.publish.parcel import COMPLETE, digest_in, state_in
+from builder.publish.release import ImageFile, Release, State
 from builder.publish.storage import explained
 from builder.publish.upload import verify
+from builder.recipe.model import OutputFormat
 
-__all__ = ["mark"]
+__all__ = ["Placed", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file of a release as a blob; ``etag`` is the blob's last verified state, ``image`` the file here."""
+
+    file: ImageFile
+    blob: BlobClient
+    etag: str | None
+    image: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.blob.url).partition("?")[0]
 
 
 def mark(
-    blob: BlobClient, release: Release, state: State, *, etag: str | None, expires: date | None, image: Path
-) -> str:
-    """Write the state into the blob's metadata, unless it is there; the blob's etag.
+    files: Sequence[Placed], release: Release, state: State, *, expires: date | None
+) -> dict[OutputFormat, str]:
+    """Write the state into the metadata of a release's blobs, unless it is there; their etags.
 
-    :param etag: the last verified state of the blob. When it differs, the blob is read back first.
-    :param expires: from which day on it may be cleared away; None: never.
-    :param image: the file that was published.
-    :raises HallmarkError: the blob is gone, isn't the release, or was changed and can't be compared.
+    All of them are looked at before one is told; what is to be released and was touched since it was verified
+    is read back.
+
+    :param expires: from which day on they may be cleared away; None: never.
+    :raises HallmarkError: a blob is gone, isn't of the release, or was changed and can't be compared.
     """
-    where = str(blob.url).partition("?")[0]
-    with explained("mark the release", where):
-        try:
-            found = blob.get_blob_properties()
-        except ResourceNotFoundError:
-            raise HallmarkError(
-                "the release's blob is gone",
-                where=where,
-                why="somebody deleted it; the record says that it is here",
-                hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
-            ) from None
-        before = dict(found.metadata or {})
-        if before.get(STATE) != COMPLETE or before.get("hallmark_sha256") != release.image.sha256:
-            raise HallmarkError(
-                "the blob is not the release",
-                where=where,
-                why="its metadata name other bytes, or an upload that was never finished",
-                hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
-            )
-        if found.etag != etag and state == "released":
-            _compare(blob, image, str(found.etag), where)
-        after = {**before, tags.CHANNEL: state}
-        after.pop(tags.EXPIRES, None)
-        if expires is not None:
-            after[tags.EXPIRES] = expires.isoformat()
-        for key, value in CONSUMER_KEYS.items():
-            if state == "withdrawn":
-                after.pop(key, None)
-            else:
-                after[key] = value
-        if after == before:
-            return str(found.etag)
-        done = blob.set_blob_metadata(after, etag=found.etag, match_condition=MatchConditions.IfNotModified)
-        return str(done["etag"])
+    seen = []
+    for item in files:
+        with explained("mark the release", item.where):
+            seen.append(_look(item, release, state))
+    etags = {}
+    for item, found in zip(files, seen, strict=True):
+        with explained("mark the release", item.where):
+            etags[item.file.format] = _tell(item, found, state, expires)
+    return etags
 
 
-def _compare(blob: BlobClient, image: Path, etag: str, where: str) -> None:
+def _look(item: Placed, release: Release, state: State) -> BlobProperties:
+    try:
+        found = item.blob.get_blob_properties()
+    except ResourceNotFoundError:
+        raise HallmarkError(
+            "the release's blob is gone",
+            where=item.where,
+            why="somebody deleted it; the record says that it is here",
+            hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
+        ) from None
+    if state_in(found) != COMPLETE or digest_in(found) != item.file.sha256:
+        raise HallmarkError(
+            "the blob is not the release",
+            where=item.where,
+            why="its metadata name other bytes, or an upload that was never finished",
+            hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
+        )
+    if found.etag != item.etag and state == "released":
+        _compare(item, str(found.etag))
+    return found
+
+
+def _tell(item: Placed, found: BlobProperties, state: State, expires: date | None) -> str:
+    before = dict(found.metadata or {})
+    after = {**before, tags.CHANNEL: state}
+    after.pop(tags.EXPIRES, None)
+    if expires is not None:
+        after[tags.EXPIRES] = expires.isoformat()
+    for key, value in (CONSUMER_KEYS if item.file.format == "vhd" else {}).items():
+        if state == "withdrawn":
+            after.pop(key, None)
+        else:
+            after[key] = value
+    if after == before:
+        return str(found.etag)
+    done = item.blob.set_blob_metadata(after, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+    return str(done["etag"])
+
+
+def _compare(item: Placed, etag: str) -> None:
     """The blob was touched since it was verified: nobody gets it before it is read again."""
-    if not image.is_file():
+    disk = item.file.format == "vhd"
+    if disk and not item.image.is_file():
         raise HallmarkError(
             "the blob was changed since it was verified",
-            where=where,
+            where=item.where,
             why="there is no image here that it could be compared with",
             hint="run this where the image was built, or publish it again from there",
         )
     with log.step("read the blob back: it was touched since"):
-        wrong = verify(blob, image, list(extents(image)), etag=etag)
+        if disk:
+            wrong = [
+                str(found) for found in verify(item.blob, item.image, list(extents(item.image)), etag=etag)
+            ]
+        else:
+            there = block.digest_of(item.blob, item.file.size, etag=etag)
+            wrong = [f"its sha256 is {there}, not {item.file.sha256}"] if there != item.file.sha256 else []
     if wrong:
         raise HallmarkError(
-            f"the blob is not the image any more: {len(wrong)} ranges differ",
-            where=where,
+            "the blob is not the image any more",
+            where=item.where,
             why="somebody changed it after it was published",
             hint="withdraw it, and find out who may write to the container",
-            details=[str(mismatch) for mismatch in wrong[:8]],
+            details=wrong[:8],
         )

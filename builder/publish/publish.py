@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from builder.publish.destination import (
 )
 from builder.publish.gate import Certified, check
 from builder.publish.licence import guard
+from builder.publish.parcel import Parcel
 from builder.publish.records import records
 from builder.publish.release import (
     CertificateSummary,
@@ -42,7 +44,7 @@ from builder.publish.release import (
 from builder.publish.service import public_url, service_of
 from builder.publish.storage import open_container
 from builder.publish.upload import Transfer
-from builder.recipe.model import Plan
+from builder.recipe.model import OutputFormat, Plan
 from builder.workspace import Artefacts, Workspace, digest_file
 
 __all__ = ["publish"]
@@ -111,16 +113,11 @@ def publish(
         before = previous.location(str(place)) if previous else None
         state = previous.state if previous else "staged"
         began = time.monotonic()
-        if isinstance(place, FileDestination):
-            further.deliver(others, place.path)
         # The VHD last: where it lies, all of the release does.
-        where = _deliver(place, name, certified, plan, artefacts, workspace, before, state, readback)
+        there = _deliver(place, name, others, certified, plan, artefacts, workspace, before, state, readback)
         certified.must_be_unchanged()
         seconds = round(time.monotonic() - began, 3)
-        location = _location(place, name, where, seconds=seconds, now=now, before=before, readback=readback)
-        if isinstance(place, FileDestination):
-            found = {item.format: (place.path / item.name).as_uri() for item in others.values()}
-            location = location.model_copy(update={"outputs": found})
+        location = _location(place, name, there, seconds=seconds, now=now, before=before, readback=readback)
         published = ImageFile(
             name=name,
             format=plan.image_format,
@@ -141,12 +138,23 @@ def _default(plan: Plan, workspace: Workspace) -> str:
     return DEFAULT if plan.container is None else (workspace.build / "containers").as_uri()
 
 
-_Where = tuple[str, str | None, Transfer]  # URL, etag, what was moved
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """Where the image is now, and in which verified state; what was moved for it; the same of the further
+    outputs, by format.
+    """
+
+    url: str
+    etag: str | None
+    moved: Transfer
+    outputs: dict[OutputFormat, str]
+    etags: dict[OutputFormat, str]
 
 
 def _deliver(
     place: Destination,
     name: str,
+    others: dict[Path, ImageFile],
     certified: Certified,
     plan: Plan,
     artefacts: Artefacts,
@@ -154,22 +162,29 @@ def _deliver(
     before: Location | None,
     state: State,
     readback: Readback,
-) -> _Where:
+) -> _Delivered:
     if isinstance(place, FileDestination):
+        further.deliver(others, place.path)
         target = place.path / name
-        return target.as_uri(), None, share.deliver(certified.image, target, sha256=certified.sha256)
+        moved = share.deliver(certified.image, target, sha256=certified.sha256)
+        urls = {item.format: (place.path / item.name).as_uri() for item in others.values()}
+        return _Delivered(target.as_uri(), None, moved, urls, {})
     with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
-        parcel = blob.Parcel(
+        marks = {
+            "hallmark_visibility": plan.visibility,
+            "hallmark_licence": plan.licence,
+            **tags.of(plan, state=state, expires=certified.certificate.expires),
+        }
+        etags = further.upload(
+            others, container, plan=plan, tags=marks, known=before.etags if before is not None else {}
+        )
+        parcel = Parcel(
             image=certified.image,
             sha256=certified.sha256,
             recipe=plan.recipe,
             version=plan.version,
-            tags={
-                "hallmark_visibility": plan.visibility,
-                "hallmark_licence": plan.licence,
-                **tags.of(plan, state=state, expires=certified.certificate.expires),
-            },
+            tags=marks,
             sender=f"{_machine()} {artefacts.root.resolve()}",
             must_be_unchanged=certified.must_be_unchanged,
         )
@@ -184,7 +199,8 @@ def _deliver(
             sampled=sampled,
             base=_base(container, plan, str(place), workspace),
         )
-        return public_url(place, name), done.etag, done.moved
+        urls = {item.format: public_url(place, item.name) for item in others.values()}
+        return _Delivered(public_url(place, name), done.etag, done.moved, urls, etags)
 
 
 def _base(
@@ -208,26 +224,31 @@ def _base(
 def _location(
     place: Destination,
     name: str,
-    where: _Where,
+    there: _Delivered,
     *,
     seconds: float,
     now: datetime,
     before: Location | None,
     readback: Readback,
 ) -> Location:
-    url, etag, moved = where
-    if before is not None and (before.etag, before.url) == (etag, url) and not (moved.sent or moved.copied):
-        if before.upload.readback == "full" or readback == "sampled":
-            return before
-        return before.model_copy(update={"upload": before.upload.model_copy(update={"readback": readback})})
+    moved = there.moved
+    again = before if before is not None and not (moved.sent or moved.copied) else None
+    if again is not None and (again.etag, again.url) == (there.etag, there.url):
+        upload = (
+            again.upload if readback == "sampled" else again.upload.model_copy(update={"readback": readback})
+        )
+        found = {"outputs": there.outputs, "etags": there.etags, "upload": upload}
+        return again.model_copy(update=found)
     blobs = not isinstance(place, FileDestination)
     return Location(
         destination=str(place),
-        url=url,
+        url=there.url,
         container=None if isinstance(place, FileDestination) else place.container,
         blob=name if blobs else None,
-        etag=etag,
-        published=before.published if before is not None and not (moved.sent or moved.copied) else now,
+        etag=there.etag,
+        outputs=there.outputs,
+        etags=there.etags,
+        published=again.published if again is not None else now,
         upload=Upload(
             sent=moved.sent,
             present=moved.present,

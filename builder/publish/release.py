@@ -119,12 +119,14 @@ class Upload(_Frozen):
 
 class Location(_Frozen):
     """Where the bytes are; ``deleted`` says since when not any more. ``etag`` identifies the verified state
-    of a blob. ``url`` is the VHD's; ``outputs`` maps the formats that lie beside it to theirs.
+    of a blob. ``url`` is the VHD's; ``outputs`` maps the formats that lie beside it to theirs, ``etags`` to
+    the verified states of their blobs.
     """
 
     destination: str
     url: str
     outputs: dict[OutputFormat, str] = {}
+    etags: dict[OutputFormat, str] = {}
     container: str | None = None
     blob: str | None = None
     etag: str | None = None

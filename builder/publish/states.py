@@ -14,7 +14,7 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.publish import gate, licence, tags
 from builder.publish.destination import FileDestination, parse
-from builder.publish.mark import mark
+from builder.publish.mark import Placed, mark
 from builder.publish.records import of_recipe, one
 from builder.publish.release import GalleryVersion, Location, Release, State, Transition, now_utc, whoami
 from builder.publish.service import service_of
@@ -196,9 +196,16 @@ def _mark(
             log.warn(f"{place.url} stays where it is: take it out of the library")
         return place
     with service_of(where, workspace) as service:
-        blob = service.get_blob_client(where.container, place.blob)
-        etag = mark(blob, release, state, etag=place.etag, expires=expires, image=artefacts.image)
-    return place if etag == place.etag else place.model_copy(update={"etag": etag})
+        container = service.get_container_client(where.container)
+        blob = container.get_blob_client(place.blob)
+        files = [Placed(release.image, blob, place.etag, artefacts.image)]
+        for output in release.outputs:
+            if output.format in place.etags:
+                blob, here = container.get_blob_client(output.name), artefacts.output(output.format)
+                files.append(Placed(output, blob, place.etags[output.format], here))
+        etags = mark(files, release, state, expires=expires)
+    changed = {"etag": etags.pop(release.image.format), "etags": {**place.etags, **etags}}
+    return place.model_copy(update=changed)
 
 
 def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:

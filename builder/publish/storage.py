@@ -24,6 +24,7 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.publish.azurite import ACCOUNT, KEY, Azurite
 from builder.publish.destination import AzureDestination
+from builder.publish.ranges import PUT_LIMIT
 from builder.publish.retry import Retry
 from builder.run import redact, register_secret
 
@@ -46,6 +47,7 @@ def connect_azurite(server: Azurite) -> BlobServiceClient:
         server.endpoint,
         credential={"account_name": ACCOUNT, "account_key": KEY},
         api_version=API_VERSION,
+        max_single_put_size=PUT_LIMIT,
         retry_policy=Retry(tries=2, pause=0.3),
         connection_timeout=5,
         read_timeout=60,
@@ -82,6 +84,7 @@ def connect_azure(destination: AzureDestination) -> BlobServiceClient:
         url,
         credential=credential,
         api_version=API_VERSION,
+        max_single_put_size=PUT_LIMIT,
         retry_policy=retry,
         connection_timeout=20,
         read_timeout=120,
@@ -92,7 +95,12 @@ def _from_connection_string(text: str, destination: AzureDestination, retry: Ret
     _register_parts(text, ";", "AccountKey", "SharedAccessSignature")
     try:
         client = BlobServiceClient.from_connection_string(
-            text, api_version=API_VERSION, retry_policy=retry, connection_timeout=20, read_timeout=120
+            text,
+            api_version=API_VERSION,
+            max_single_put_size=PUT_LIMIT,
+            retry_policy=retry,
+            connection_timeout=20,
+            read_timeout=120,
         )
     except ValueError:
         client = None
@@ -171,7 +179,7 @@ def explained(doing: str, where: str) -> Iterator[None]:
         ) from None
     except HttpResponseError as error:
         hint = _AUTHENTICATE if error.status_code in (401, 403) else None
-        if error.status_code == 412:
+        if error.status_code == 412 or isinstance(error, ResourceExistsError):
             hint = "somebody else changed the blob at the same time: run the same command again"
         code = getattr(error, "error_code", None) or error.reason or "no reason given"
         code = getattr(code, "value", code)  # the SDK's enumeration, or a plain string

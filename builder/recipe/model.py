@@ -11,9 +11,18 @@ import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from builder.secrets import REFERENCE
+from builder.recipe.content import (
+    Frozen,
+    Origin,
+    PackageRequest,
+    Packages,
+    Repository,
+    Secret,
+    SigningKey,
+    Substitution,
+)
 
 __all__ = [
     "Bootloader",
@@ -55,25 +64,7 @@ Visibility = Literal["private", "tenant", "community"]
 OutputFormat = Literal["vhd", "vhdx", "qcow2", "oci"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Origin(_Frozen):
-    """The place in a recipe or layer that a value comes from.
-
-    ``path`` is relative to the ``images`` directory when the file lies in it, ``line`` counts from 1 (0:
-    unknown).
-    """
-
-    path: str
-    line: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}" if self.line else self.path
-
-
-class Distribution(_Frozen):
+class Distribution(Frozen):
     """What the image is an image of. ``id`` equals ID in the image's os-release.
 
     ``content``: the major release that the packages are made for, when a mirror serves those of another.
@@ -92,64 +83,7 @@ class Distribution(_Frozen):
         return self.content or self.major
 
 
-class Substitution(_Frozen):
-    """Something that a mirrors file put in the place of what the recipe says; None: nothing."""
-
-    what: str
-    was: str | None
-    now: str | None
-    where: Origin
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.was or 'nothing'} → {self.now or 'nothing'}"
-
-
-class Secret(_Frozen):
-    """A reference to a secret (``env:NAME`` or ``file:PATH``); the secret itself is in no plan."""
-
-    secret: Annotated[str, Field(pattern=REFERENCE)]
-    where: Origin
-
-
-class Repository(_Frozen):
-    """One package repository.
-
-    Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and
-    ``metalink`` is set; URLs have their variables replaced already. ``key`` is the public key file, relative
-    to ``images/``; ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
-    ``client_certificate`` and ``client_key`` (both or none) and ``ca`` are PEM files for TLS.
-    """
-
-    id: str
-    name: str
-    embedded: str | None = None
-    baseurl: str | None = None
-    metalink: str | None = None
-    key: str
-    fingerprint: str
-    client_certificate: Secret | None = None
-    client_key: Secret | None = None
-    ca: Secret | None = None
-    where: Origin
-
-
-class PackageRequest(_Frozen):
-    """A package, package glob or ``@group`` to install, and the line that asks for it."""
-
-    name: str
-    where: Origin
-
-
-class Packages(_Frozen):
-    """``exclude`` holds names and globs that the package manager must not install, not even as a
-    dependency.
-    """
-
-    install: tuple[PackageRequest, ...]
-    exclude: tuple[str, ...] = ()
-
-
-class InstalledFile(_Frozen):
+class InstalledFile(Frozen):
     """A file that the recipe puts into the image after the packages.
 
     ``path`` is absolute in the image, ``content`` UTF-8 text, ``mode`` the permission bits.
@@ -163,7 +97,7 @@ class InstalledFile(_Frozen):
     where: Origin
 
 
-class Script(_Frozen):
+class Script(Frozen):
     """A program with its ``#!`` line; runs as root in the image's root after packages and files, sorted by
     ``name``.
     """
@@ -173,7 +107,7 @@ class Script(_Frozen):
     where: Origin
 
 
-class Services(_Frozen):
+class Services(Frozen):
     """systemd units to enable, disable and mask, with their suffix (``sshd.service``)."""
 
     enable: tuple[str, ...] = ()
@@ -181,7 +115,7 @@ class Services(_Frozen):
     mask: tuple[str, ...] = ()
 
 
-class Kernel(_Frozen):
+class Kernel(Frozen):
     """The kernel's side of the image.
 
     ``arguments`` is the command line without ``root=`` and ``ro``, in order. ``drivers`` goes into dracut's
@@ -194,21 +128,21 @@ class Kernel(_Frozen):
     blacklist: tuple[str, ...] = ()
 
 
-class Dracut(_Frozen):
+class Dracut(Frozen):
     """The initramfs is always built with ``hostonly=no``; ``omit`` names dracut modules to leave out."""
 
     omit: tuple[str, ...] = ()
     compress: str = "zstd"
 
 
-class Selinux(_Frozen):
+class Selinux(Frozen):
     """What ``/etc/selinux/config`` says; the offline labels follow ``type``."""
 
     mode: Literal["enforcing", "permissive", "disabled"] = "enforcing"
     type: Literal["targeted"] = "targeted"
 
 
-class Bootloader(_Frozen):
+class Bootloader(Frozen):
     """``serial``: GRUB talks to the first serial port (115200 8N1) too; ``timeout`` in seconds;
     ``vendor``: the directory below ``/boot/efi/EFI`` that the signed loader reads its configuration from."""
 
@@ -217,7 +151,7 @@ class Bootloader(_Frozen):
     vendor: str = "redhat"
 
 
-class Bootstrap(_Frozen):
+class Bootstrap(Frozen):
     """Who installs the packages: the build host's dnf (``direct``), or the distribution's own rpm, in a root
     of its own that holds ``packages`` and what they require (``two-stage``).
     """
@@ -226,14 +160,14 @@ class Bootstrap(_Frozen):
     packages: tuple[str, ...] = ()
 
 
-class DotnetRuntime(_Frozen):
+class DotnetRuntime(Frozen):
     """A .NET that must be in the image; ``channel`` is major.minor (``10.0``)."""
 
     channel: str
     kind: Literal["runtime", "aspnetcore", "sdk"] = "runtime"
 
 
-class DiskSpec(_Frozen):
+class DiskSpec(Frozen):
     """The disk. Sizes in MiB; ``generations`` are the Hyper-V generations that must boot it (1: BIOS, 2:
     UEFI).
     """
@@ -246,14 +180,14 @@ class DiskSpec(_Frozen):
     boot_mib: int = 1024
 
 
-class Locale(_Frozen):
+class Locale(Frozen):
     """``language`` becomes LANG in ``/etc/locale.conf``; ``timezone`` the target of ``/etc/localtime``."""
 
     language: str = "en_US.UTF-8"
     timezone: str = "Etc/UTC"
 
 
-class CertificationSpec(_Frozen):
+class CertificationSpec(Frozen):
     """The policies that judge the image, the waivers file (relative to ``images/``) and where it must run."""
 
     policies: tuple[str, ...]
@@ -261,15 +195,7 @@ class CertificationSpec(_Frozen):
     targets: tuple[Literal["azure", "hyperv"], ...] = ("azure", "hyperv")
 
 
-class SigningKey(_Frozen):
-    """The secret key that signs commits: a reference to a secret, or the key of an embedded repository."""
-
-    secret: Annotated[str, Field(pattern=REFERENCE)] | None = None
-    embedded: str | None = None
-    where: Origin
-
-
-class Ostree(_Frozen):
+class Ostree(Frozen):
     """A system that is deployed and updated as a whole: an ostree commit, or a bootable container (bootc).
 
     Either ``remote``, ``url`` and ``ref`` are set, with ``key`` and ``fingerprint`` of who signs the commits,
@@ -293,7 +219,7 @@ class Ostree(_Frozen):
     where: Origin
 
 
-class Container(_Frozen):
+class Container(Frozen):
     """What an engine is told of a container image ("OCI Image Configuration", the object ``config``).
 
     ``user`` is a user id; its group is 0, as it is for the arbitrary ids that OpenShift gives. ``writable``
@@ -308,12 +234,12 @@ class Container(_Frozen):
     ports: tuple[int, ...] = ()
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-    environment: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     where: Origin
 
 
-class Identifiers(_Frozen):
+class Identifiers(Frozen):
     """Every identifier on the disk: version 5 UUIDs of recipe and version, so distinct and still
     reproducible.
     """
@@ -329,7 +255,7 @@ class Identifiers(_Frozen):
     vhd: UUID
 
 
-class Plan(_Frozen):
+class Plan(Frozen):
     """One build, decided. ``source_date_epoch`` is the time (seconds since 1970) that every file gets.
 
     ``recipe`` is the full name; ``variant`` has the value on each axis of the recipe. ``processor`` is the
@@ -341,7 +267,7 @@ class Plan(_Frozen):
     """
 
     recipe: str
-    variant: dict[str, str] = {}
+    variant: dict[str, str] = Field(default_factory=dict)
     title: str
     summary: str
     version: str

@@ -5,8 +5,11 @@ refusal.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +20,7 @@ import pytest
 from securesystemslib.dsse import Envelope
 
 from builder.errors import HallmarkError
-from builder.workspace import digest_file
+from builder.workspace import PROJECT, digest_file
 from certification import catalogue as catalogues
 from certification import policy
 from certification.certificate import PAYLOAD_TYPE, issue, verify
@@ -28,6 +31,7 @@ from certification.views.base import identity
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+README = PROJECT / "certification" / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +137,16 @@ def test_a_good_certificate_says_what_was_judged(certificate: Path, image: Path,
     assert found.expires == datetime(2027, 1, 5, 23, 59, 59, tzinfo=UTC)
     statement = json.loads(base64.b64decode(json.loads(certificate.read_text())["payload"]))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    assert statement["subject"] == [{"name": "image.vhd", "digest": {"sha256": found.image_sha256}}]
+    digests = {"sha256": hashlib.sha256(image.read_bytes()).hexdigest(), "sparseSha256": by_hand(image)}
+    assert statement["subject"] == [{"name": "image.vhd", "digest": digests}]
+    assert found.image_sha256 == digests["sha256"]
     assert verify(image, certificate, pair.public, now=found.expires) == found
 
 
 def test_the_further_outputs_are_certified_with_the_image(
     judgement: Judgement, image: Path, pair: KeyPair, tmp_path: Path
 ) -> None:
-    other, stranger, path = tmp_path / "copy.vhdx", tmp_path / "image.qcow2", tmp_path / "certificate.json"
+    other, stranger, path = tmp_path / "image.vhdx", tmp_path / "image.qcow2", tmp_path / "certificate.json"
     other.write_bytes(b"the same disk in another format")
     stranger.write_bytes(b"another disk")
     text = issue(
@@ -156,9 +162,12 @@ def test_the_further_outputs_are_certified_with_the_image(
     found = verify(image, path, pair.public, now=NOW)
     assert found.image_name == image.name
     assert found.subjects == {image.name: digest_file(image), "image.vhdx": digest_file(other)}
-    assert verify(other, path, pair.public, now=NOW).image_name == "image.vhdx"
+    assert found.sparse == {image.name: by_hand(image), "image.vhdx": by_hand(other)}
+    assert verify(other.rename(tmp_path / "copy"), path, pair.public, now=NOW).image_name == "image.vhdx"
     with pytest.raises(HallmarkError, match="for another image"):
         verify(stranger, path, pair.public, now=NOW)
+    edit(lambda s: s["subject"][1]["digest"].pop("sparseSha256"), sign=True)(path, pair)
+    assert verify(tmp_path / "copy", path, pair.public, now=NOW).sparse == {image.name: by_hand(image)}
 
 
 def test_the_same_judgement_gives_the_same_certificate(
@@ -250,8 +259,77 @@ def test_a_forged_certificate_is_refused(name: str, certificate: Path, image: Pa
         verify(image, certificate, pair.public, now=NOW)
 
 
+def by_hand(path: Path) -> str:
+    """``sparseSha256`` as certification/README.md computes it, by reading every byte."""
+    [code] = re.findall(r"```python\n(from hashlib.*?)```", README.read_text(), re.DOTALL)
+    printed: list[str] = []
+    exec(code.replace('"image.vhd"', repr(str(path))), {"print": printed.append})
+    return printed[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_second_digest_is_what_is_documented(tmp_path: Path, seed: int) -> None:
+    """Data at odd places and at the borders of cells, holes, zeros that are stored, ends within a cell."""
+    source, path = random.Random(seed), tmp_path / "image.vhd"
+    size = (0, 1, 1 << 20, (1 << 20) + 1, 70 << 20, *(source.randrange(1 << 25) for _ in range(3)))[seed]
+    with path.open("wb") as stream:
+        stream.truncate(size)
+        for place in range(0, size if seed == 4 else 0, 1 << 20):
+            os.pwrite(stream.fileno(), source.randbytes(8), place + 5)
+        for _ in range(source.randrange(12)):
+            place = source.randrange(size + 1)
+            place = source.choice((place, place - place % (1 << 20), max(0, size - 700)))
+            data = source.choice((source.randbytes(3000), bytes(3 << 20), source.randbytes(1 << 20)))
+            os.pwrite(stream.fileno(), data[: size - place], place)
+    assert identity(path) == by_hand(path)
+    if size:
+        with path.open("r+b") as stream:
+            at = source.randrange(size)
+            before = os.pread(stream.fileno(), 1, at)
+            os.pwrite(stream.fileno(), bytes([before[0] ^ 1]), at)
+        assert identity(path) == by_hand(path)
+
+
+def test_a_changed_image_is_refused_before_all_of_it_is_read(
+    certificate: Path, pair: KeyPair, tmp_path: Path
+) -> None:
+    """A terabyte with two sectors in it: nobody hashes that within the time that a test gets."""
+    image = tmp_path / "large.vhd"
+    with image.open("wb") as stream:
+        stream.truncate(1 << 40)
+        for place in (0, 1 << 39):
+            os.pwrite(stream.fileno(), b"data" * 128, place)
+    digests = {"sha256": "0" * 64, "sparseSha256": identity(image)}
+    edit(lambda s: s["subject"][0].update(digest=digests), sign=True)(certificate, pair)
+    with image.open("r+b") as stream:
+        os.pwrite(stream.fileno(), b"x", (1 << 39) + 3)
+    with pytest.raises(HallmarkError, match="for another image") as error:
+        verify(image, certificate, pair.public, now=NOW)
+    assert list(error.value.details) == [
+        f"certified sparseSha256 {digests['sparseSha256']} (image.vhd)",
+        f"this file's sparseSha256 {identity(image)}",
+    ]
+
+
+def test_the_digest_of_the_whole_image_decides(certificate: Path, image: Path, pair: KeyPair) -> None:
+    """An image that only resembles the certified one is none; one that has only that digest is."""
+    edit(lambda s: s["subject"][0]["digest"].pop("sparseSha256"), sign=True)(certificate, pair)
+    assert verify(image, certificate, pair.public, now=NOW).sparse == {}
+    digests = {"sha256": "0" * 64, "sparseSha256": identity(image)}
+    edit(lambda s: s["subject"][0].update(digest=digests), sign=True)(certificate, pair)
+    with pytest.raises(HallmarkError, match="for another image") as error:
+        verify(image, certificate, pair.public, now=NOW)
+    assert error.value.details[1] == f"this file's sha256 {digest_file(image)}"
+
+
+@pytest.mark.parametrize("digests", [True, False])
 @pytest.mark.parametrize("change", ["one byte", "cut", "grown", "footer"])
-def test_another_image_is_refused(change: str, certificate: Path, image: Path, pair: KeyPair) -> None:
+def test_another_image_is_refused(
+    change: str, digests: bool, certificate: Path, image: Path, pair: KeyPair
+) -> None:
+    """By either digest: earlier certificates have only the SHA-256 of the whole."""
+    if not digests:
+        edit(lambda s: s["subject"][0]["digest"].pop("sparseSha256"), sign=True)(certificate, pair)
     size = image.stat().st_size
     if change in ("cut", "grown"):
         os.truncate(image, size + (512 if change == "grown" else -512))

@@ -137,6 +137,7 @@ def test_every_format_is_told_with_its_digest_and_where_it_is(
     assert "2.0 GiB fixed VHD, VHDX, qcow2" in " ".join(front.text.split())
     text = " ".join(Page(published.catalog / "sample-9" / release.version / "index.html").text.split())
     assert f"fixed VHD {name}.vhd {release.image.sha256} 2.0 GiB 2.0 GiB azurite, file:///mnt/library" in text
+    assert f"file:///mnt/library/{name}.vhd file:///mnt/library/{name}.vhdx " in text
     assert f"VHDX {name}.vhdx {'a' * 64} 700 MiB 2.0 GiB file:///mnt/library" in text
     assert f"qcow2 {name}.qcow2 {'b' * 64} 300 MiB 2.0 GiB the build only" in text
     assert f"-Generation 2 -MemoryStartupBytes 2GB -VHDPath .\\{name}.vhdx" in text

@@ -136,6 +136,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Artefacts, Plan, keys.KeyPair], object]]
     "footer cut off": ("not a VHD", lambda b, p, k: poke_truncate(b.image, -512)),
     "footer edited": ("not a VHD", lambda b, p, k: poke(b.image, -512 + 60, b"\0\0\0\3")),
     "one byte edited": ("for another image", lambda b, p, k: poke(b.image, 3 << 20, b"x")),
+    # Nobody hashes a terabyte in the time that a test gets: it is refused before.
+    "another disk, of a TiB": ("for another image", lambda b, p, k: resize(b.image, 1 << 40)),
     "edited certificate": (
         "signature of the certificate is wrong",
         lambda b, p, k: b.certificate.write_text(swap(b.certificate.read_text(), '"pass":1', '"pass":2')),

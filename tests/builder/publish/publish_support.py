@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+from base64 import b64decode
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,10 +15,12 @@ from uuid import UUID
 
 from builder.disk import gpt
 from builder.disk.layout import BIOS_BOOT, LINUX, Layout, Partition
+from builder.image.outputs import OutputFile
 from builder.image.vhd import write_footer
 from builder.recipe import Plan
-from builder.workspace import Artefacts, Workspace
+from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, keys, policy
+from certification.bundle import seal
 from certification.certificate import issue
 from certification.judge import Judgement, Run, Verdict
 from certification.model import Requirement, Subject
@@ -115,6 +119,26 @@ def certify(
         signer=pair,
         further=further,
     )
+
+
+def as_before(certificate: Path, pair: keys.KeyPair) -> None:
+    """Make it one of those that were issued when files had their SHA-256 only."""
+    data = json.loads(b64decode(json.loads(certificate.read_text())["payload"]))
+    for subject in data["subject"]:
+        del subject["digest"]["sparseSha256"]
+    certificate.write_text(seal([json.dumps(data).encode()], pair))
+
+
+def add_vhdx(built: Artefacts, plan: Plan, pair: keys.KeyPair, *, size: int = 26) -> Path:
+    """A further output of ``size`` bytes, as building and certifying leave it."""
+    output = built.output("vhdx")
+    output.write_bytes(random.Random(size).randbytes(size))
+    listed = OutputFile(
+        name=output.name, format="vhdx", sha256=digest_file(output), size=size, virtual_size=24 * MIB
+    )
+    built.outputs.write_text(json.dumps([listed.model_dump()]))
+    built.certificate.write_text(certify(built.image, plan, pair, further={output.name: listed.sha256}))
+    return output
 
 
 def build(space: Workspace, plan: Plan, pair: keys.KeyPair, *, seed: int = 1, **options: Any) -> Artefacts:

@@ -17,9 +17,9 @@ from azure.storage.blob import BlobClient, BlobLeaseClient, ContainerClient
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
 from builder.publish import azurite
-from builder.publish import blob as blobs
 from builder.publish.azurite import Azurite
-from builder.publish.blob import Parcel, deliver
+from builder.publish.blob import deliver
+from builder.publish.parcel import Parcel, metadata
 from builder.publish.storage import connect_azurite, open_container
 from builder.publish.upload import covered, verify
 from builder.workspace import Workspace, digest_file
@@ -118,7 +118,7 @@ def test_an_unfinished_blob_is_mended(container: ContainerClient, vhd: Path) -> 
     """
     blob = container.get_blob_client(NAME)
     item = parcel(vhd)
-    blob.create_page_blob(vhd.stat().st_size, metadata=blobs._metadata(item, "incomplete"))
+    blob.create_page_blob(vhd.stat().st_size, metadata=metadata(item, "incomplete"))
     offset, length = next(iter(extents(vhd)))
     blob.upload_page(b"w" * length, offset=offset, length=length)
     blob.upload_page(b"s" * 512, offset=20 << 20, length=512)
@@ -133,7 +133,7 @@ def test_an_unfinished_blob_of_another_image_is_replaced(
 ) -> None:
     blob = container.get_blob_client(NAME)
     other = make_vhd(tmp_path / "other.vhd", mib=32, seed=2)
-    blob.create_page_blob(other.stat().st_size, metadata=blobs._metadata(parcel(other), "incomplete"))
+    blob.create_page_blob(other.stat().st_size, metadata=metadata(parcel(other), "incomplete"))
     blob.upload_page(b"s" * 512, offset=20 << 20, length=512)
     deliver(blob, parcel(vhd))
     assert content(blob) == vhd.read_bytes()
@@ -160,7 +160,7 @@ def test_a_blob_of_somebody_else_is_left_alone(container: ContainerClient, vhd: 
 
 def test_another_client_at_work_is_respected(container: ContainerClient, vhd: Path) -> None:
     blob = container.get_blob_client(NAME)
-    blob.create_page_blob(vhd.stat().st_size, metadata=blobs._metadata(parcel(vhd), "incomplete"))
+    blob.create_page_blob(vhd.stat().st_size, metadata=metadata(parcel(vhd), "incomplete"))
     BlobLeaseClient(blob).acquire(lease_duration=60)
     with pytest.raises(HallmarkError, match="another client is uploading"):
         deliver(blob, parcel(vhd))
@@ -190,7 +190,8 @@ from builder.publish import azurite
 from builder.publish.azurite import Azurite
 from builder.publish.storage import connect_azurite, open_container
 from builder.workspace import Workspace
-from builder.publish.blob import Parcel, deliver
+from builder.publish.blob import deliver
+from builder.publish.parcel import Parcel
 from builder.publish.storage import connect_azurite
 from builder.workspace import digest_file
 endpoint, container, name, image = sys.argv[1:]

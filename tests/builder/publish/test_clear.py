@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob import BlobLeaseClient, ContainerClient
-from publish_support import NOW, build
+from publish_support import NOW, add_vhdx, build
 
 from builder import catalog
 from builder.errors import HallmarkError
@@ -74,7 +74,10 @@ def test_only_what_has_expired_goes(
 ) -> None:
     versions = ("9.20261119.0", "9.20261120.0", "9.20261121.0", "9.20261122.0")
     for seed, version in enumerate(versions, start=1):
-        artefacts = build(space, sample_plan.model_copy(update={"version": version}), pair, seed=seed)
+        plan = sample_plan.model_copy(update={"version": version})
+        artefacts = build(space, plan, pair, seed=seed)
+        if version == versions[3]:
+            add_vhdx(artefacts, plan, pair)
         publish(artefacts, public_key=pair.public, workspace=space, now=NOW)
     names = [f"sample-9-{version.replace('.', '-')}.vhd" for version in versions]
     for version, states in zip(
@@ -94,18 +97,20 @@ def test_only_what_has_expired_goes(
         return [item.where for item in found]
 
     assert run(0, apply=True) == []
-    assert run(33) == ["half.vhd", names[3]]  # withdrawn thirty days ago, and an upload of long ago
-    assert run(91) == ["half.vhd", names[0], names[3]]
+    # Withdrawn thirty days ago, and an upload of long ago.
+    assert run(33) == ["half.vhd", names[3], f"{names[3]}x"]
+    assert run(91) == ["half.vhd", names[0], names[3], f"{names[3]}x"]
     assert [item.name for item in images.list_blobs()] == everything  # shown, not deleted
     with_lease = BlobLeaseClient(unfinished)
     with_lease.acquire(lease_duration=60)
-    assert run(91, apply=True) == [names[0], names[3]]
+    assert run(91, apply=True) == [names[0], names[3], f"{names[3]}x"]
     with_lease.release()
     left = [item.name for item in images.list_blobs()]
     assert left == ["half.vhd", "notes.txt", names[1], names[2], "tagged.txt"]
     assert run(91, apply=True) == ["half.vhd"] and run(91, apply=True) == []
     (place,) = Release.read(space.artefacts("sample-9", versions[3]).release).locations
     assert place.deleted is not None and place.deleted.date() == date(2027, 2, 21)
+    assert (place.outputs, place.etags) == ({}, {})
     assert (
         "deleted on"
         in (catalog.write(space, now=NOW).parent / "sample-9" / versions[3] / "index.html").read_text()

@@ -18,8 +18,9 @@ from publish_support import MIB, make_vhd
 
 from builder.image.sparse import extents
 from builder.publish.azurite import Azurite
-from builder.publish.blob import Parcel, deliver
+from builder.publish.blob import deliver
 from builder.publish.delta import CELL, Base, unchanged
+from builder.publish.parcel import Parcel
 from builder.publish.ranges import size_of, subtract
 from builder.workspace import digest_file
 from tests.fault_client import connect

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from publish_damages import DAMAGES
-from publish_support import NOW, certify
+from publish_support import NOW, add_vhdx, as_before, certify
 
 from builder import catalog
 from builder.errors import HallmarkError
-from builder.image.outputs import OutputFile
 from builder.publish import azurite
 from builder.publish.gate import check
 from builder.publish.publish import publish
+from builder.publish.readback import RangeReader
 from builder.publish.release import Release
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan
@@ -130,19 +129,10 @@ def test_publishing_to_a_directory(
     assert second.history == release.history
 
 
-def certify_with_vhdx(built: Artefacts, plan: Plan, pair: keys.KeyPair) -> Path:
-    output = built.output("vhdx")
-    output.write_bytes(b"the disk in another format")
-    listed = OutputFile(name=output.name, format="vhdx", sha256=digest_file(output), size=26, virtual_size=99)
-    built.outputs.write_text(json.dumps([listed.model_dump()]))
-    built.certificate.write_text(certify(built.image, plan, pair, further={output.name: listed.sha256}))
-    return output
-
-
 def test_a_directory_gets_the_further_outputs_too(
     space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path
 ) -> None:
-    output = certify_with_vhdx(built, sample_plan, pair)
+    output = add_vhdx(built, sample_plan, pair)
     share = tmp_path / "share"
     copy = share / "sample-9-9-20261122-0.vhdx"
     for _ in range(2):
@@ -151,20 +141,48 @@ def test_a_directory_gets_the_further_outputs_too(
         assert (share / BLOB).read_bytes() == built.image.read_bytes()
         [told] = release.outputs
         assert (told.name, told.format, told.sha256) == (copy.name, "vhdx", digest_file(output))
-        assert (told.size, told.virtual_size) == (26, 99)
+        assert (told.size, told.virtual_size) == (26, 24 << 20)
         assert release.locations[0].outputs == {"vhdx": copy.as_uri()}
         assert release.image.format == "vhd"
     assert Release.read(built.release) == release
 
 
+@pytest.mark.parametrize(("by", "before"), [("another", False), ("another", True), ("the image", False)])
 def test_a_further_output_that_was_changed_is_not_published(
+    space: Workspace,
+    built: Artefacts,
+    sample_plan: Plan,
+    pair: keys.KeyPair,
+    tmp_path: Path,
+    by: str,
+    before: bool,
+) -> None:
+    """The gate sees it; of a certificate that knows only the SHA-256, the way to the share does."""
+    data = built.image.read_bytes() if by == "the image" else b"another disk"
+    add_vhdx(built, sample_plan, pair).write_bytes(data)
+    if before:
+        as_before(built.certificate, pair)
+    share = tmp_path / "share"
+    with pytest.raises(HallmarkError, match="the copy is not the image" if before else "for another image"):
+        publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
+    assert not share.exists() or (before and list(share.iterdir()) == [])
+    assert not built.release.exists()
+
+
+def test_earlier_certificates_open_the_gate(
     space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path
 ) -> None:
-    certify_with_vhdx(built, sample_plan, pair).write_bytes(b"another disk")
-    share = tmp_path / "share"
-    with pytest.raises(HallmarkError, match="the copy is not the image"):
-        publish(built, destination=share.as_uri(), public_key=pair.public, workspace=space, now=NOW)
-    assert list(share.iterdir()) == []
+    """They know no digest but the SHA-256, which finds a changed byte, too."""
+    add_vhdx(built, sample_plan, pair)
+    as_before(built.certificate, pair)
+    share = (tmp_path / "share").as_uri()
+    release = publish(built, destination=share, public_key=pair.public, workspace=space, now=NOW)
+    assert release.image.sha256 == digest_file(built.image)
+    with built.image.open("r+b") as stream:
+        stream.seek(3 << 20)
+        stream.write(b"x")
+    with pytest.raises(HallmarkError, match="for another image"):
+        publish(built, destination=share, public_key=pair.public, workspace=space, now=NOW)
 
 
 @pytest.mark.parametrize("listed", [None, "[]"])
@@ -176,7 +194,7 @@ def test_outputs_that_are_not_those_of_the_certificate_are_not_published(
     pair: keys.KeyPair,
     tmp_path: Path,
 ) -> None:
-    certify_with_vhdx(built, sample_plan, pair)
+    add_vhdx(built, sample_plan, pair)
     changed = built.outputs.read_text().replace(digest_file(built.output("vhdx")), "0" * 64)
     built.outputs.write_text(listed or changed)
     share = tmp_path / "share"
@@ -213,26 +231,44 @@ def test_two_processes_do_not_publish_one_image(
 
 
 @pytest.mark.system
-def test_publishing_to_azurite(space: Workspace, built: Artefacts, pair: keys.KeyPair) -> None:
-    """The default: started, filled, read back and stopped; run again it finds everything done."""
-    release = publish(built, public_key=pair.public, workspace=space, now=NOW)
-    (place,) = release.locations
+def test_publishing_to_azurite(
+    space: Workspace,
+    built: Artefacts,
+    sample_plan: Plan,
+    pair: keys.KeyPair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The default: started, filled, read back and stopped; run again it adds what is missing, or nothing."""
+    alone = publish(built, public_key=pair.public, workspace=space, now=NOW)
+    (place,) = alone.locations
     assert place.upload.sent > 0 and place.blob == BLOB
-    again = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
-    assert again == release
+    output = add_vhdx(built, sample_plan, pair, size=9 << 20)
+    release = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
+    added = {"outputs": {"vhdx": f"{place.url}x"}, "etags": release.locations[0].etags}
+    assert release.locations == (place.model_copy(update=added),)
+    assert [item.sha256 for item in release.outputs] == [digest_file(output)]
     built.release.unlink()
     anew = publish(built, public_key=pair.public, workspace=space, now=NOW + timedelta(hours=1))
     assert (anew.locations[0].upload.sent, anew.locations[0].etag) == (0, place.etag)
+    assert anew.locations[0].etags == release.locations[0].etags
     data = space.build / "azurite"
     assert not (data / "endpoint").exists()
     with (
         azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
         connect_azurite(server) as service,
     ):
+        with monkeypatch.context() as patch:
+            patch.setattr(RangeReader, "blocks", None)  # what nobody has touched isn't read again
+            assert publish(built, public_key=pair.public, workspace=space, now=NOW) == anew
         blob = service.get_blob_client("images", BLOB)
         assert blob.download_blob().readall() == built.image.read_bytes()
+        beside = service.get_blob_client("images", f"{BLOB}x")
+        assert beside.download_blob().readall() == output.read_bytes()
+        assert release.locations[0].etags == {"vhdx": beside.get_blob_properties().etag}
     page = catalog.write(space, now=NOW)
     assert release.image.sha256 in page.read_text()
+    page = space.catalog / "sample-9" / release.version / "index.html"
+    assert f"<code>{place.url}x</code>" in page.read_text()
 
 
 @pytest.mark.system

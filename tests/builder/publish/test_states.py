@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from publish_support import NOW, build, clone
+from publish_support import NOW, add_vhdx, build, clone
 
 from builder import catalog
 from builder.cli import main
@@ -20,7 +20,7 @@ from builder.publish.release import Release, State
 from builder.publish.states import Actor, change, current, rollback
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan
-from builder.workspace import Artefacts, Workspace
+from builder.workspace import Artefacts, Workspace, digest_file
 from certification import keys
 
 VERSIONS = ("9.20261120.0", "9.20261121.0", "9.20261122.0")
@@ -257,9 +257,10 @@ def test_the_command_line(
 
 @pytest.mark.system
 def test_the_destination_knows_the_state(
-    space: Workspace, built: Artefacts, pair: keys.KeyPair, act: Act
+    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, act: Act
 ) -> None:
     """And what was changed there since it was verified is read again before anybody gets it."""
+    output = add_vhdx(built, sample_plan, pair)
     data = space.build / "azurite"
     with (
         azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
@@ -268,9 +269,17 @@ def test_the_destination_knows_the_state(
         release = publish(built, public_key=pair.public, workspace=space, now=NOW)
         (place,) = release.locations
         blob = service.get_blob_client("images", str(place.blob))
+        beside = service.get_blob_client("images", f"{place.blob}x")
 
         def metadata() -> dict[str, str]:
-            return dict(blob.get_blob_properties().metadata)
+            found = dict(blob.get_blob_properties().metadata)
+            told = dict(beside.get_blob_properties().metadata)
+            assert not any(name.startswith("Microsoft") for name in told)
+            assert told == {
+                "hallmark_sha256": digest_file(output),
+                **{name: found[name] for name in found if name in told and name != "hallmark_sha256"},
+            }
+            return found
 
         assert (metadata()["hallmark_channel"], metadata()["hallmark_expires"]) == ("staged", "2027-02-20")
         # A touched blob, right in every byte: read back, then promoted.
@@ -281,6 +290,12 @@ def test_the_destination_knows_the_state(
         again = publish(built, public_key=pair.public, workspace=space, now=NOW)
         assert again == Release.read(built.release) and again.state == "released"
         change(space, "sample-9", "deprecated", version=None, actor=act())
+        kept = dict(beside.get_blob_properties().metadata)
+        beside.upload_blob(b"x" * 26, overwrite=True, metadata=kept)
+        with pytest.raises(HallmarkError, match="not the image any more") as error:
+            change(space, "sample-9", "released", version=None, actor=act())
+        assert str(error.value.where).endswith(".vhdx") and metadata()["hallmark_channel"] == "deprecated"
+        beside.upload_blob(output.read_bytes(), overwrite=True, metadata=kept)
         blob.upload_page(b"x" * 512, offset=20 << 20, length=512)
         with pytest.raises(HallmarkError, match="not the image any more"):
             change(space, "sample-9", "released", version=None, actor=act())

@@ -14,8 +14,9 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.image.sparse import extents
 from builder.publish import upload
-from builder.publish.blob import Parcel, deliver
+from builder.publish.blob import deliver
 from builder.publish.meter import Meter
+from builder.publish.parcel import Parcel
 from builder.publish.ranges import puts
 from builder.publish.retry import PATIENCE, Retry
 from builder.publish.upload import verify
