@@ -35,6 +35,8 @@ DOTNET: Answers = {r"list-runtimes": RUNTIMES}
 CULTURES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["cultures"].items())
 ZONES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["zones"].items())
 FSCK = "object fsck of 1 commits completed successfully - no errors found."
+SECTORS = f"vda1/start:2048\nvda4/start:{4 << 20}\nvda1/size:8192\nvda4/size:{(14 << 30) // 512 - 34}"
+PROVISIONED = '{"v1": {"datasource": "DataSourceAzure", "stage": null, "init": {"errors": [], "start": 1.5, "finished": 2.5}, "modules-final": {"errors": [], "start": 8.5, "finished": 9.5}}}'
 IDENTITY = "0123456789abcdef" * 2
 
 #: The answers of a good guest by requirement: a pattern in the command → what it prints (status 0), or (status, text).
@@ -43,8 +45,13 @@ GOOD: dict[str, Answers] = {
     "ccsp.no-tech-preview-modules": {"journalctl -k": LOG, "tainted": "0"},
     "ccsp.sosreport-works": {"certification-": "status: 0\nsos_commands/kernel\nsos_commands/rpm\nremoved"},
     "azure.serial-getty": {"proc/cmdline": "console=tty1 console=ttyS0", "is-active": "active", "journalctl -k": KERNEL_LOG},
-    "azure.waagent-runtime": {"import azurelinuxagent": ""},
-    "azure.root-grows": {"findmnt -no SOURCE": "/dev/vda4", "lsblk": f"vda4 {14 << 30} part\nvda {16 << 30} disk", "cat vda\\*/start": str(4 << 20), "grep -lx": "vda4/start", "/size": str((14 << 30) // 512 - 34), "findmnt -bno SIZE": str(13 << 30)},
+    "azure.waagent-runtime": {"waagent --version": "WALinuxAgent-2.9.1.1 running on rhel 9\nGoal state agent: 2.9.1.1"},
+    "azure.waagent-version": {"waagent --version": "WALinuxAgent-2.9.1.1 running on rhel 9\nGoal state agent: 2.9.1.1"},
+    "azure.cloud-init-first-boot": {"until": "", "authorized_keys": "ssh-ed25519 AAAA someone"},
+    "ccsp.os-version-consistent": {"rpm -q ": "redhat-release\npackage centos-release is not installed", "hostnamectl": "Operating System: Red Hat Enterprise Linux 9.6 (Plow)"},
+    "ccsp.firewall-running": {"FirewallD1 state": 's "RUNNING"', "nft": "table inet firewalld " * 9},
+    "ccsp.firewall-zone-ports": {"getServices": 'as 2 "ssh" "dhcpv6-client"\naas 0'},
+    "azure.root-grows": {"findmnt -bnro": f"/dev/vda4 {13 << 30}", "lsblk": f"vda4 {14 << 30} part\nvda {16 << 30} disk", "grep -H": SECTORS},
     "hyperv.gen1-floppy": {"journalctl -k": LOG, "proc/modules": "ext4\nsd_mod"},
     "security.ssh-hardening": {"sshd -T": SSHD},
     "security.sysctl-hardening": {"sysctl": SYSCTL},
@@ -76,9 +83,27 @@ BAD: list[tuple[str, Answers]] = [
     ("azure.serial-getty", {"is-active": (3, "inactive")}),
     ("azure.serial-getty", {"journalctl -k": LOG}),
     ("azure.serial-getty", {"proc/cmdline": "console=ttyS0 console=tty1"}),
-    ("azure.waagent-runtime", {"import azurelinuxagent": (1, "")}),
-    ("azure.root-grows", {"/size": str((10 << 30) // 512)}),
-    ("azure.root-grows", {"findmnt -bno SIZE": str(8 << 30)}),
+    ("azure.waagent-runtime", {"waagent --version": (1, "ModuleNotFoundError: No module named 'azurelinuxagent'")}),
+    ("azure.waagent-version", {"waagent --version": "WALinuxAgent-2.2.0 running on rhel 9\nGoal state agent: 2.2.0"}),
+    ("azure.waagent-version", {"waagent --version": "WALinuxAgent-2.9.1.1 running on rhel 9"}),
+    ("azure.cloud-init-first-boot", {"/run/cloud-init/result.json": (1, "")}),
+    ("azure.cloud-init-first-boot", {"/run/cloud-init/result.json": '{"v1": {"errors": ["no network"]}}'}),
+    ("azure.cloud-init-first-boot", {"/run/cloud-init/status.json": (1, "")}),
+    ("azure.cloud-init-first-boot", {"/run/cloud-init/status.json": PROVISIONED.replace('"finished": 9.5', '"finished": null')}),
+    ("azure.cloud-init-first-boot", {"/run/cloud-init/status.json": PROVISIONED.replace('"errors": []', '"errors": ["no disk"]', 1)}),
+    ("azure.cloud-init-first-boot", {"authorized_keys": ""}),
+    ("ccsp.os-version-consistent", {"rpm -q ": "package redhat-release is not installed\npackage centos-release is not installed"}),
+    ("ccsp.os-version-consistent", {"rpm -q ": "redhat-release\ncentos-release"}),
+    ("ccsp.os-version-consistent", {"hostnamectl": "Operating System: CentOS Stream 9"}),
+    ("ccsp.firewall-running", {"FirewallD1 state": 's "FAILED"'}),
+    ("ccsp.firewall-running", {"FirewallD1 state": (1, "The name org.fedoraproject.FirewallD1 was not provided by any .service files")}),
+    ("ccsp.firewall-running", {"nft": ""}),
+    ("ccsp.firewall-zone-ports", {"getServices": 'as 3 "ssh" "dhcpv6-client" "cockpit"\naas 0'}),
+    ("ccsp.firewall-zone-ports", {"getServices": 'as 2 "ssh" "dhcpv6-client"\naas 1 2 "8080" "tcp"'}),
+    ("ccsp.firewall-zone-ports", {"getServices": "as 0\naas 0"}),
+    ("ccsp.firewall-zone-ports", {"getServices": ""}),
+    ("azure.root-grows", {"grep -H": SECTORS.replace(str((14 << 30) // 512 - 34), str((10 << 30) // 512))}),
+    ("azure.root-grows", {"findmnt -bnro": f"/dev/vda4 {8 << 30}"}),
     ("hyperv.gen1-floppy", {"journalctl -k": LOG + "\nblk_update_request: I/O error, dev fd0, sector 0"}),
     ("hyperv.gen1-floppy", {"proc/modules": "floppy"}),
     ("hyperv.gen1-floppy", {"journalctl -k": ""}),
@@ -128,13 +153,18 @@ class Scripted:
         files = {
             "/usr/sbin/waagent": b"#!/usr/bin/python3 -u\n",
             "/etc/machine-id": self._text("cat /etc/machine-id"),
+            "/etc/os-release": b'ID="rhel"\nVERSION_ID="9.6"\nPRETTY_NAME="Red Hat Enterprise Linux 9.6 (Plow)"\n',
+            "/run/cloud-init/result.json": self._text(
+                "/run/cloud-init/result.json", '{"v1": {"errors": []}}'
+            ),
+            "/run/cloud-init/status.json": self._text("/run/cloud-init/status.json", PROVISIONED),
         }
         self.backend = SimpleNamespace(
             read_bytes=files.get, glob=lambda pattern: [], made=lambda name, make: make()
         )
 
-    def _text(self, key: str) -> bytes:
-        answer = self._answers.get(key, "")
+    def _text(self, key: str, usual: str = "") -> bytes:
+        answer = self._answers.get(key, usual)
         return (answer if isinstance(answer, str) else answer[1]).encode()
 
     def run(self, command: str, *words: str, **_: Any) -> SimpleNamespace:
