@@ -20,6 +20,8 @@ from builder.recipe import Plan, find, load, plan
 from builder.stages import run_stage
 from builder.workspace import PROJECT, Artefacts, Workspace
 
+pytestmark = pytest.mark.system  # it needs no privilege, but six processes of the suites
+
 VERSION = "9.20261122.0"
 #: What two looks at the same image need not have in common.
 OWN = {"judged", "seconds"}
@@ -119,7 +121,7 @@ def test_together_each_gets_what_it_gets_alone(
         assert len(before["results"]) > 60
     wrong = {item["requirement"] for item in alone["rooted-9"]["results"] if item["verdict"] == "fail"}
     assert "container.non-root" in wrong and alone["good-9"]["certified"]
-    certificates = sorted(path.parts[-3] for path in site.together.rglob("certificate.json"))
+    certificates = [path.parts[-3] for path in site.together.glob("*/*/certificate.json")]
     assert certificates == ["good-9"]
     ends = {item["image"]: item for item in events if item["event"] in ("certified", "not-certified")}
     assert [(name, item["event"]) for name, item in ends.items()] == [
