@@ -27,7 +27,7 @@ from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, certificate, judge, keys, observe, policy, recording, report
 
-__all__ = ["Judging", "Recorded", "command", "machines", "replay", "requirement"]
+__all__ = ["Judging", "Recorded", "command", "machines", "replay", "requirement", "tell_unseen"]
 
 _REPLAY_MIB = 512  # a process of the suites, with the lists of a whole image
 
@@ -284,12 +284,12 @@ def _judge(
     for reason in judgement.reasons():
         log.warn(reason)
     log.info(", ".join(f"{number} {kind}" for kind, number in judgement.counts.items() if number))
-    _tell_unseen(judgement)
+    tell_unseen(judgement)
     log.info(f"report: {out / 'report.html'}")
     return judgement.certified
 
 
-def _tell_unseen(judgement: judge.Judgement) -> None:
+def tell_unseen(judgement: judge.Judgement) -> None:
     """Say what could not be seen from here, and what it would take."""
     unseen = [verdict for verdict in judgement.verdicts if verdict.kind == "not-provable-here"]
     log.event("not-seen", requirements={verdict.requirement.id: verdict.message for verdict in unseen})
