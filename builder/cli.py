@@ -9,12 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from builder import log
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.grammar import Verb, parser
-from builder.redaction import install_excepthook, redact
+from builder.redaction import install_excepthook
 from builder.workspace import Workspace
 
 __all__ = ["main"]
@@ -30,25 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb: Verb = options.verb
         return verb(options, workspace)
     except HallmarkError as error:
-        _complain(error)
+        log.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         log.warn("interrupted; the next run goes on from the last complete stage")
         return 130
     except BrokenPipeError:
         return EXIT_FAILURE
-
-
-def _complain(error: HallmarkError) -> None:
-    text = redact(str(error))
-    log.event(
-        "error",
-        what=redact(error.what),
-        where=str(error.where or ""),
-        why=error.why or "",
-        fix=error.hint or "",
-    )
-    log.console.print(f"[bold red]error:[/bold red] {escape(text)}")
 
 
 if __name__ == "__main__":

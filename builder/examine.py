@@ -6,32 +6,30 @@ import argparse
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rich.markup import escape
 
 from builder import log
-from builder.certify import (
-    acceleration_for,
-    claim_of,
-    key_directory,
-    observe_booted,
-    ostree_claim_of,
-    show_slowest,
-    views_of,
-)
+from builder.certify import key_directory, show_slowest
 from builder.errors import EXIT_FAILURE, HallmarkError
+from builder.looks import acceleration_for, claim_of, observe_booted, ostree_claim_of, views_of
+from builder.pool import Pool, places
 from builder.recipe import Plan, find, load, plan
+from builder.target import SshTarget
 from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, certificate, judge, keys, observe, policy, recording, report
 
-__all__ = ["Judging", "SshTarget", "command", "machines", "replay", "requirement"]
+__all__ = ["Judging", "Recorded", "command", "machines", "replay", "requirement", "tell_unseen"]
+
+_REPLAY_MIB = 512  # a process of the suites, with the lists of a whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,77 +52,14 @@ class Judging:
 
 
 @dataclass(frozen=True, slots=True)
-class SshTarget:
-    """A machine: ``ssh://USER@HOST[:PORT][?identity=FILE&known-hosts=FILE]``."""
+class Recorded:
+    """A recording at ``path``: what to judge it by now, which may differ from what was judged by then, and
+    the directory ``out`` for its reports.
+    """
 
-    user: str
-    host: str
-    port: int
-    identity: Path | None = None
-    known_hosts: Path | None = None
-
-    @classmethod
-    def parse(cls, url: str) -> SshTarget:
-        """Read such a URL.
-
-        :raises HallmarkError: it is no such URL.
-        """
-        expected = "ssh://USER@HOST[:PORT][?identity=FILE][&known-hosts=FILE]"
-        shown = re.sub(r":[^:@/]*@", ":***@", url, count=1)
-        try:
-            parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-            port = parts.port or 22
-        except ValueError as error:
-            raise HallmarkError(f"this is no address: {error}", where=shown, hint=expected) from None
-        user, host = unquote(parts.username or ""), parts.hostname or ""
-        unknown = sorted(set(options) - {"identity", "known-hosts"})
-        plain = re.fullmatch(r"[A-Za-z0-9_][\w.@-]*", user) and re.fullmatch(r"[A-Za-z0-9_:][\w.:%-]*", host)
-        if parts.scheme != "ssh" or not plain or parts.password or parts.path.strip("/") or unknown:
-            details = [f"unknown: {name}" for name in unknown]
-            raise HallmarkError(
-                "this is no address of a machine",
-                where=shown,
-                hint=f"expected is {expected}",
-                details=details,
-            )
-        files = {name: Path(value).expanduser() for name, value in options.items()}
-        for name, path in files.items():
-            if not path.is_file():
-                raise HallmarkError(f"there is no such file for {name}", where=path)
-            if re.search(r'["\n\r]', str(path)):
-                raise HallmarkError("ssh can't be told a path with a quote in it", where=repr(str(path)))
-        return cls(user, host, port, files.get("identity"), files.get("known-hosts"))
-
-    @property
-    def name(self) -> str:
-        """For people and for the names of directories."""
-        return re.sub(r"[^\w.-]", "-", self.host) + (f"-{self.port}" if self.port != 22 else "")
-
-    def config(self, sockets: Path) -> str:
-        """An ssh_config(5) with this machine under the name that the booted view uses.
-
-        The machine must be known: who certifies whatever answers on an address certifies nothing.
-        """
-        lines = {
-            "HostName": self.host,
-            "Port": str(self.port),
-            "User": self.user,
-            "BatchMode": "yes",
-            "StrictHostKeyChecking": "yes",
-            "ConnectTimeout": "20",
-            "ServerAliveInterval": "15",
-            "ServerAliveCountMax": "4",
-            "ControlMaster": "auto",
-            "ControlPath": f'"{sockets / "ssh"}"',
-            "ControlPersist": "60",
-            "LogLevel": "ERROR",
-        }
-        if self.identity is not None:
-            lines |= {"IdentityFile": _quoted(self.identity), "IdentitiesOnly": "yes"}
-        if self.known_hosts is not None:
-            lines |= {"UserKnownHostsFile": _quoted(self.known_hosts), "GlobalKnownHostsFile": "/dev/null"}
-        return "Host *\n" + "".join(f"  {key} {value}\n" for key, value in lines.items())
+    path: Path
+    judging: Judging
+    out: Path
 
 
 def command(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -132,93 +67,130 @@ def command(options: argparse.Namespace, workspace: Workspace) -> int:
 
     :raises HallmarkError: nothing says what to judge by, or there is nothing to look at.
     """
+    if len(options.recipes) > 1:
+        raise HallmarkError("one recipe says what recordings and machines are judged by")
     now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     out = options.out or workspace.build / "reports" / now
-    judging = _judging(options)
     if options.replay:
-        good = replay(workspace, options.replay, judging=judging, out=out, key=options.key)
+        names = _names(options.replay)
+        recorded = [
+            Recorded(path, _judging(options, path), out / name if len(names) > 1 else out)
+            for path, name in names.items()
+        ]
+        good = replay(workspace, recorded, key=options.key)
     else:
-        good = machines(workspace, options.hosts, judging=judging, out=out)
+        good = machines(options.hosts, judging=_judging(options), out=out)
     return 0 if good else EXIT_FAILURE
 
 
-def _judging(options: argparse.Namespace) -> Judging:
+def _judging(options: argparse.Namespace, path: Path | None = None) -> Judging:
     """What to judge by: policies that are named; else a recipe; else the plan beside the recording."""
+    named = next(iter(options.recipes), None)
     if options.policy:
-        named = load(find(options.recipe)).name if options.recipe else ""
-        return Judging(tuple(options.policy), options.waivers, named)
-    if options.recipe:
-        recipe = load(find(options.recipe))
+        name = load(find(named)).name if named else ""
+        return Judging(tuple(options.policy), options.waivers, name)
+    if named:
+        recipe = load(find(named))
         major = recipe.context.release.partition(".")[0]
         draft = plan(recipe, version=f"{major}.{datetime.now(UTC):%Y%m%d}.0", source_date_epoch=0)
         return Judging.of(draft, recipe.root)
-    for place in (options.replay, *options.replay.parents[:2]) if options.replay else ():
+    for place in (path, *path.parents[:2]) if path else ():
         if (place / "plan.json").is_file():
             found = Plan.model_validate_json((place / "plan.json").read_bytes())
             return Judging.of(found, find(found.recipe).parent)
     raise HallmarkError(
         "nothing says what to judge by",
+        where=path,
         hint="name policies with --policy, or a recipe: hallmark certify RECIPE --replay FILE",
     )
 
 
-def replay(workspace: Workspace, path: Path, *, judging: Judging, out: Path, key: Path | None) -> bool:
-    """Take the looks of a recording again, without the image, and judge them; whether nothing refuses.
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Recordings by what to call their reports: the recipe and version that their directories name."""
+    found: dict[Path, str] = {}
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        place = path if path.is_dir() else path.parent
+        words = [word for word in place.parts[-3:] if word not in ("observations", "/")][-2:]
+        name = re.sub(r"[^\w.-]", "-", "-".join(words))
+        found[path] = f"{name}-{len(found) + 1}" if name in found.values() else name
+    return found
 
-    Where a certificate lies beside the recording, it must be of this recording.
 
-    :param judging: what to judge by now; it may differ from what was judged by then.
-    :param out: directory for the reports.
-    :param key: the public key for that certificate; default: this machine's own.
-    :raises HallmarkError: there is no recording at ``path``.
+def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | None) -> bool:
+    """Take the looks of recordings again, without the images, and judge each; whether nothing refuses any.
+
+    Where a certificate lies beside a recording, it must be of this recording.
+
+    :param key: the public key for such certificates; default: this machine's own.
+    :raises HallmarkError: there is no recording at one of the paths; then none is looked at.
     """
-    recorded = recording.load(path)
-    # What was recorded on a running machine never had an image; nothing else may lack a view.
-    machine = all(item.view == "booted" and item.run and not item.run.before for item in recorded)
-    asked = policy.optional(judging.policies, catalogue=catalogue.load())
-    with _work(workspace) as work:
-        for item in recorded:
-            observe.observe(
-                item.view,
-                None,
-                out=work / item.name,
-                logs=work / "log",
-                variant=item.variant,
-                replay=path,
-                asked=asked,
-            )
-        return _judge(
-            [work / item.name / "observations.jsonl" for item in recorded],
-            judging,
-            source="machine" if machine else "recording",
-            out=out,
-            problem=_foreign(path, key),
-        )
+    known = catalogue.load()
+    looks = [(item, recording.load(item.path)) for item in recordings]
+    asked = [policy.optional(item.judging.policies, catalogue=known) for item in recordings]
+    number = sum(len(found) for _, found in looks)
+    good = True
+    with ExitStack() as scratch, Pool(places(number, memory_mib=_REPLAY_MIB)) as pool:
+        begun = []
+        for (item, found), more in zip(looks, asked, strict=True):
+            work = scratch.enter_context(_work(workspace))
+            with log.about(item.out.name if len(looks) > 1 else ""):
+                begun.append([pool.submit(partial(_again, one, item.path, work, more)) for one in found])
+        for (item, found), futures in zip(looks, begun, strict=True):
+            # What was recorded on a running machine never had an image; nothing else may lack a view.
+            machine = all(one.view == "booted" and one.run and not one.run.before for one in found)
+            with log.about(item.out.name if len(looks) > 1 else ""):
+                fine = _judge(
+                    [future.result() for future in futures],
+                    item.judging,
+                    source="machine" if machine else "recording",
+                    out=item.out,
+                    problem=_foreign(item.path, key),
+                )
+            good = good and fine
+    return good
 
 
-def machines(workspace: Workspace, urls: Sequence[str], *, judging: Judging, out: Path) -> bool:
-    """Look at running machines over ssh, one after the other; whether nothing refuses in any of them.
+def _again(item: recording.Recording, path: Path, work: Path, asked: tuple[str, ...]) -> Path:
+    """Take one look of a recording again; its observations."""
+    out = work / item.name
+    observe.observe(
+        item.view, None, out=out, logs=work / "log", variant=item.variant, replay=path, asked=asked
+    )
+    return out / "observations.jsonl"
+
+
+def machines(urls: Sequence[str], *, judging: Judging, out: Path) -> bool:
+    """Look at running machines over ssh, side by side; whether nothing refuses in any of them.
 
     Only the booted view can look: what takes the image is listed as not provable. No certificate comes of it,
     for nobody can tell which bytes the machine was made from.
 
     :raises HallmarkError: an address is wrong. A machine that doesn't answer is a result.
     """
-    targets = [SshTarget.parse(url) for url in urls]
+    targets = {target.name: target for target in map(SshTarget.parse, urls)}
+    if len(targets) < len(urls):
+        raise HallmarkError("a machine is named twice", details=sorted(targets), hint="name each once")
     good = True
-    for target in targets:
-        place = out / target.name
-        place.mkdir(parents=True, exist_ok=True)
-        with log.step(f"look at {target.name}"), _sockets() as sockets:
-            config = sockets / "config"
-            config.write_text(target.config(sockets))
-            # The recording of the look stays beside the reports: it can be judged again later.
-            observe.observe(
-                "booted", None, out=place, logs=place / "log", ssh_config=config, claim=judging.claim
-            )
-        named = judging if judging.recipe else replace(judging, recipe=target.name)
-        good = _judge([place / "observations.jsonl"], named, source="machine", out=place) and good
+    with Pool(places(len(targets), memory_mib=_REPLAY_MIB)) as pool:
+        begun = {}
+        for name, target in targets.items():
+            with log.about(name if len(targets) > 1 else ""):
+                begun[name] = pool.submit(partial(_machine, target, out / name, judging.claim))
+        for name, future in begun.items():
+            named = judging if judging.recipe else replace(judging, recipe=name)
+            with log.about(name if len(targets) > 1 else ""):
+                good = _judge([future.result()], named, source="machine", out=out / name) and good
     return good
+
+
+def _machine(target: SshTarget, place: Path, claim: str | None) -> Path:
+    """Look at one machine; its observations. The recording beside them can be judged again later."""
+    place.mkdir(parents=True, exist_ok=True)
+    with log.step(f"look at {target.name}"), _sockets() as sockets:
+        config = sockets / "config"
+        config.write_text(target.config(sockets))
+        observe.observe("booted", None, out=place, logs=place / "log", ssh_config=config, claim=claim)
+    return place / "observations.jsonl"
 
 
 def requirement(
@@ -312,10 +284,25 @@ def _judge(
     for reason in judgement.reasons():
         log.warn(reason)
     log.info(", ".join(f"{number} {kind}" for kind, number in judgement.counts.items() if number))
-    unseen = judgement.counts["not-provable-here"]
-    log.info(f"{unseen} requirements can't be proven from this; the report says what would prove each")
+    tell_unseen(judgement)
     log.info(f"report: {out / 'report.html'}")
     return judgement.certified
+
+
+def tell_unseen(judgement: judge.Judgement) -> None:
+    """Say what could not be seen from here, and what it would take."""
+    unseen = [verdict for verdict in judgement.verdicts if verdict.kind == "not-provable-here"]
+    log.event("not-seen", requirements={verdict.requirement.id: verdict.message for verdict in unseen})
+    for verdict in unseen:
+        log.debug(f"not seen: {verdict.requirement.id}: {verdict.message}")
+    why = Counter(
+        "another place than this" if verdict.requirement.not_provable_here else verdict.message
+        for verdict in unseen
+    )
+    for reason, number in why.most_common():
+        log.info(f"not seen: {number} requirements that take {reason.removeprefix('it takes ')}")
+    if unseen:
+        log.info("the report says of each what would prove it")
 
 
 def _foreign(path: Path, key: Path | None) -> str | None:
@@ -327,10 +314,6 @@ def _foreign(path: Path, key: Path | None) -> str | None:
     if digest == digest_file(path):
         return None
     return "the recording isn't the one that the certificate beside it was issued on"
-
-
-def _quoted(path: Path) -> str:
-    return '"' + str(path.resolve()).replace("%", "%%") + '"'
 
 
 @contextmanager

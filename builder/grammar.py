@@ -110,14 +110,21 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("boot", verbs.boot, "boot an image in QEMU (the image is not changed) and give a shell in it")
     sub.add_argument("image", help="a recipe's name (its newest image) or a VHD file")
     sub.add_argument("--firmware", choices=FIRMWARES, default="uefi")
-    sub = verb("certify", verbs.certify, "examine an image and certify it; or only examine and judge")
-    recipe(sub, nargs="?")
+    sub = verb("certify", verbs.certify, "examine images and certify them; or only examine and judge")
+    sub.add_argument(
+        "recipes",
+        nargs="*",
+        metavar="recipe",
+        help="full names (sample-9, rhel-9-payg) or paths (mine.yaml:payg); several share this host's looks",
+    )
+    sub.add_argument("--version", metavar="X.Y.Z", help="of one recipe: not its newest image")
     other = sub.add_mutually_exclusive_group()
     other.add_argument(
         "--replay",
+        nargs="+",
         type=Path,
         metavar="PATH",
-        help="judge what was recorded of an image, without it: its evidence.jsonl or observations directory",
+        help="judge what was recorded of images, without them: an evidence.jsonl or observations directory",
     )
     other.add_argument(
         "--hosts", nargs="+", metavar="URL", help="running machines: ssh://USER@HOST[:PORT][?identity=FILE]"

@@ -18,20 +18,24 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
+from builder.errors import HallmarkError
 from builder.redaction import redact
 
 __all__ = [
     "Mode",
     "StepTime",
+    "about",
     "configure",
     "console",
     "debug",
+    "error",
     "event",
     "info",
     "progress",
     "result",
     "step",
     "step_times",
+    "verbose",
     "warn",
 ]
 
@@ -60,6 +64,7 @@ class _State:
 _state = _State()
 _printing = Lock()  # looks run side by side, and a reader gets whole lines
 _depth: ContextVar[int] = ContextVar("depth", default=0)
+_about: ContextVar[str] = ContextVar("about", default="")
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -67,6 +72,30 @@ def configure(*, mode: Mode | None = None, verbose: bool = False) -> None:
     """Choose how to report; ``None`` means rich on a terminal and plain lines elsewhere."""
     _state.mode = mode or ("rich" if console.is_terminal else "plain")
     _state.verbose = verbose
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """What is told within, also in threads that get this context, is about the image ``name``: each line
+    begins with it, each event has it as ``image``. "" changes nothing.
+    """
+    token = _about.set(name or _about.get())
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def error(problem: HallmarkError) -> None:
+    """Tell the user why the work, or a part of it, could not be done."""
+    event(
+        "error",
+        what=redact(problem.what),
+        where=str(problem.where or ""),
+        why=problem.why or "",
+        fix=problem.hint or "",
+    )
+    _print(f"[bold red]error:[/bold red] {escape(redact(str(problem)))}")
 
 
 def info(message: str) -> None:
@@ -85,11 +114,17 @@ def debug(message: str) -> None:
         _line("debug", message)
 
 
+def verbose() -> bool:
+    """Whether the user wants to see everything (``--verbose``)."""
+    return _state.verbose
+
+
 def event(kind: str, **fields: object) -> None:
     """A machine-readable event; printed in JSON mode only."""
     if _state.mode == "json":
+        about = {"image": _about.get()} if _about.get() else {}
         shown = {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
-        record = {"time": round(time.time(), 3), "event": kind, **shown}
+        record = {"time": round(time.time(), 3), "event": kind, **about, **shown}
         line = redact(json.dumps(record, default=str))
         with _printing:
             print(line, flush=True)
@@ -182,6 +217,8 @@ def _line(kind: str, message: str) -> None:
 
 
 def _print(markup: str) -> None:
+    if _about.get():
+        markup = f"[cyan]{escape(_about.get())}:[/cyan] {markup}"
     if _state.mode == "plain":
         elapsed = time.monotonic() - _state.start
         console.print(f"[{elapsed:7.1f}s] ".replace("[", "\\["), markup, sep="")

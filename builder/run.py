@@ -15,8 +15,10 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
@@ -24,10 +26,12 @@ from builder.redaction import pump, redact, register_secret
 
 __all__ = [
     "Completed",
+    "Programs",
     "attach",
     "converse",
     "die_with_parent",
     "find_program",
+    "may_go_on",
     "redact",
     "register_secret",
     "run",
@@ -58,6 +62,67 @@ def die_with_parent() -> None:
     Runs between fork and exec; a ``kill -9`` of Hallmark then leaves no build and no guest behind.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Programs:
+    """The programs of one undertaking, which can be ended together (``within``, ``stop``)."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """What is started within, in this context, belongs to the undertaking."""
+        token = _programs.set(self)
+        try:
+            yield
+        finally:
+            _programs.reset(token)
+
+    def stop(self) -> None:
+        """Kill the programs that run, with their children, and start no more.
+
+        A thread that waits for one, or wants to start one, gets a KeyboardInterrupt.
+        """
+        with self._starting:
+            self._stopped = True
+            for process in self._running:
+                if process.poll() is None:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+
+    def check(self) -> None:
+        """Asked by a thread before it calls its work done.
+
+        :raises KeyboardInterrupt: programs were, or may have been, ended under it.
+        """
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def start(self, words: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a program in a session of its own; it belongs to the undertaking while the block lasts."""
+        with self._starting:  # none slips in while the others are killed
+            self.check()
+            # die_with_parent is one C call: no Python state is touched between fork and exec.
+            process = subprocess.Popen(words, start_new_session=True, preexec_fn=die_with_parent, **how)
+            self._running.add(process)
+        try:
+            yield process
+        finally:
+            with self._starting:
+                self._running.discard(process)
+
+
+_everything = Programs()
+_programs: ContextVar[Programs] = ContextVar("programs", default=_everything)
+
+
+def may_go_on() -> None:
+    """Asked before work is called done; see ``Programs.check``."""
+    _programs.get().check()
 
 
 def find_program(name: str, *, hint: str | None = None) -> str:
@@ -106,15 +171,15 @@ def run(
         if sink is not None:
             os.write(sink, f"$ {shlex.join(shown)}\n".encode())
         try:
-            process = subprocess.Popen(
-                words,
-                cwd=cwd,
-                env={**os.environ, **env} if env else None,
-                stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if sink is None else sink,
-                stderr=subprocess.PIPE if sink is None else subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,  # one C call: no Python state is touched
+            process = stack.enter_context(
+                _programs.get().start(
+                    words,
+                    cwd=cwd,
+                    env={**os.environ, **env} if env else None,
+                    stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if sink is None else sink,
+                    stderr=subprocess.PIPE if sink is None else subprocess.STDOUT,
+                )
             )
         except FileNotFoundError as error:
             raise HallmarkError(f"cannot run {words[0]}: {error.strerror}", where=error.filename) from None
@@ -127,6 +192,7 @@ def run(
                 stack.close()
                 raise _failure(shown, -signal.SIGKILL, "", log_file, late, hint) from None
             raise
+        may_go_on()
     stdout = redact((out or b"").decode(errors="replace"))
     stderr = redact((err or b"").decode(errors="replace"))
     if check and process.returncode != 0:
@@ -167,17 +233,17 @@ def spawn(
     words = _words(argv)
     words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
     log.debug(f"$ {redact(shlex.join(words))} &")
-    with _log(log_file) as sink:
-        process = subprocess.Popen(
+    with (
+        _log(log_file) as sink,
+        _programs.get().start(
             words,
             cwd=cwd,
             env={**os.environ, **env} if env else None,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+        ) as process,
+    ):
         try:
             yield process
         finally:
@@ -198,22 +264,15 @@ def converse(argv: Sequence[Arg]) -> Iterator[subprocess.Popen[bytes]]:
     words = _words(argv)
     words[0] = find_program(words[0]) if "/" not in words[0] else words[0]
     log.debug(f"$ {redact(shlex.join(words))} <>")
-    process = subprocess.Popen(
-        words,
-        bufsize=0,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
-    try:
-        yield process
-    finally:
-        _kill_group(process)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    pipe = subprocess.PIPE
+    with _programs.get().start(words, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            _kill_group(process)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 @contextmanager

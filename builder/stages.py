@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder import log
+from builder.run import may_go_on
 from builder.workspace import PROJECT, Artefacts, atomic_file, digest_file, digest_json
 
 __all__ = [
@@ -122,6 +123,7 @@ def run_stage(
     (artefacts.stages / f"{name}.json").unlink(missing_ok=True)
     with log.step(title):
         make()
+        may_go_on()  # work whose programs were ended under it is not done
     seconds = time.monotonic() - began
     stamp = Stamp(
         stage=name,

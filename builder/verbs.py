@@ -158,17 +158,42 @@ def certify(options: argparse.Namespace, workspace: Workspace) -> int:
             "--policy, --waivers, --out and --key go with --replay and --hosts",
             why="an image is judged by what its recipe says; nothing on the command line can lower that",
         )
-    if not options.recipe:
+    if not options.recipes:
         raise HallmarkError(
             "no recipe is named", hint="hallmark certify RECIPE, --replay FILE or --hosts URL"
         )
-    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    if len(options.recipes) > 1:
+        return _certify_several(options, workspace)
+    (recipe,) = options.recipes
+    artefacts, plan = existing(workspace, recipe, version=options.version)
     with workspace.lock(plan.recipe):
-        reports = certify(workspace, artefacts, plan, images=find(options.recipe).parent)
+        reports = certify(workspace, artefacts, plan, images=find(recipe).parent)
     _table(reports)
     log.info(f"report: {artefacts.report_html}")
     log.info(f"certificate: {artefacts.certificate}")
     return 0
+
+
+def _certify_several(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.certify import certify_several
+
+    if options.version:
+        raise HallmarkError("--version is of one recipe", hint="certify each version by itself")
+    table = Table("image", "result", "seconds", "report", box=None, padding=(0, 2))
+    table.columns[2].justify = "right"
+    outcomes = certify_several(workspace, options.recipes)
+    for one in outcomes:
+        log.event(
+            "certified" if one.problem is None else "not-certified",
+            image=one.recipe,
+            seconds=round(one.seconds, 3),
+            why=one.problem.what if one.problem else "",
+            report=str(one.report or ""),
+        )
+        result = "[green]certified[/green]" if one.problem is None else "[red]not certified[/red]"
+        table.add_row(one.recipe, result, f"{one.seconds:.1f}", str(one.report or "none"))
+    log.console.print(table)
+    return EXIT_FAILURE if any(one.problem for one in outcomes) else 0
 
 
 def requirement(options: argparse.Namespace, workspace: Workspace) -> int:

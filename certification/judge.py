@@ -146,11 +146,12 @@ class Judgement:
         return tuple(sorted(self.verdicts, key=lambda v: (-v.seconds, v.requirement.id)))
 
     def reasons(self) -> list[str]:
-        """Why there is no certificate, a line each; empty when there is one."""
+        """Why there is no certificate, a line each, with the remedy; empty when there is one."""
         found = list(self.problems)
         for verdict in self.verdicts:
             if verdict.refuses:
-                found.append(f"{verdict.requirement.id} ({verdict.kind}): {verdict.message}"[:500])
+                text = f"{verdict.requirement.id} ({verdict.kind}): {verdict.message}"[:500]
+                found.append(f"{text}; fix: {verdict.requirement.remedy}" if verdict.kind == "fail" else text)
         if not found and not self.counts["pass"]:
             found.append("no requirement was proven")
         return found

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder import log
-from builder.certify import certify, views_of
+from builder.certify import certify
 from builder.errors import HallmarkError
+from builder.looks import views_of
 from builder.pipeline import Pipeline, existing
 from builder.recipe import Plan, load, names
 from builder.vm.acceleration import probe

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from builder import log, memory, run
+from builder import log, run
 from builder.errors import HallmarkError
+from builder.pool import places
 from builder.vm.serial import clean
 from builder.workspace import atomic_file
 
@@ -65,11 +66,10 @@ def side_by_side(acceleration: Acceleration, *, memory_mib: int, wanted: int = 2
     :param memory_mib: what one guest takes, with its emulator.
     :param wanted: how many guests there are at most.
     """
-    processors = len(os.sched_getaffinity(0))
-    guests = max(1, min(wanted, processors, (memory.available() >> 20) // memory_mib))
+    guests = places(wanted, memory_mib=memory_mib)
     if acceleration.kind == "kvm":
         return Sharing(guests, 2)
-    return Sharing(guests, max(1, min(2, processors // guests)))
+    return Sharing(guests, max(1, min(2, len(os.sched_getaffinity(0)) // guests)))
 
 
 def probe(*, cache: Path, refresh: bool = False) -> Acceleration:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder import log
-from builder.certify import ostree_claim_of
 from builder.errors import HallmarkError
+from builder.looks import ostree_claim_of
 from builder.recipe import Plan
 from builder.vm.acceleration import probe
 from builder.workspace import Artefacts, Workspace

@@ -48,7 +48,7 @@ def _no_switch(guest: Guest, check: Checks) -> None:
 
 @requirement("ccsp.no-tech-preview-modules")
 def test_no_preview(guest: Guest, check: Checks) -> None:
-    log = guest.command("journalctl -k -b --no-pager -o cat").splitlines()
+    log = guest.command("journalctl -k -b --no-pager -o cat", once=True).splitlines()
     check.at_least("kernel log lines", expected=10, observed=len(log))
     check.empty(
         "previews", observed=[line for line in log if re.search(r"tech(nology)? preview", line, re.I)]

@@ -266,7 +266,7 @@ def test_licences(guest: Guest, check: Checks) -> None:
 
 def _listed(guest: Guest) -> list[tuple[str, str, str]]:
     """(framework, version, directory) as ``dotnet --list-runtimes`` prints them."""
-    result = guest.host.run("command -v dotnet >/dev/null && dotnet --list-runtimes")
+    result = guest.host.run("command -v dotnet >/dev/null && dotnet --list-runtimes", once=True)
     if result.rc == 1 and not result.stdout and not guest.host.run("rpm -qa 'dotnet*'").stdout.strip():
         not_applicable("no dotnet command and no .NET package is installed")
     found = re.findall(r"^(\S+) (\S+) \[(.+)\]$", result.stdout, re.M)

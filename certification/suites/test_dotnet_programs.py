@@ -21,7 +21,7 @@ CORE = "Microsoft.NETCore.App"
 
 def _versions(guest: Guest) -> list[str]:
     """The versions of the base runtime, newest last."""
-    result = guest.host.run("command -v dotnet >/dev/null && dotnet --list-runtimes")
+    result = guest.host.run("command -v dotnet >/dev/null && dotnet --list-runtimes", once=True)
     rows = [line.split() for line in result.stdout.splitlines()]
     found = [row[1] for row in rows if row and row[0] == CORE]
     if not found and not guest.host.run("rpm -qa 'dotnet*'").stdout.strip():

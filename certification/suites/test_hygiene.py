@@ -101,6 +101,8 @@ def test_random_seed(guest: Guest, check: Checks) -> None:
     places = (
         "/var/lib/systemd/random-seed",
         "/var/lib/random-seed",
+        "/var/lib/misc/random-seed",
+        "/etc/random-seed",
         "/boot/efi/loader/random-seed",
         "/boot/loader/random-seed",
         "/var/lib/urandom/random-seed",

@@ -41,7 +41,7 @@ def _unknown(lines: list[str], known: list[re.Pattern[str]]) -> list[str]:
 
 @requirement("support.journal-triage")
 def test_errors_are_known(guest: Guest, facts: Facts, today: date, look_began: float, check: Checks) -> None:
-    total = len(guest.command("journalctl -b --no-pager -o cat -n 200").splitlines())
+    total = len(guest.command("journalctl -b --no-pager -o cat -n 200", once=True).splitlines())
     check.at_least("lines in the journal", expected=50, observed=total)
     lines = guest.command("journalctl -b -p err --no-pager -o short-unix -q").splitlines()
     unknown = _unknown(_before(lines, look_began), facts.excused("errors", today))
@@ -51,7 +51,7 @@ def test_errors_are_known(guest: Guest, facts: Facts, today: date, look_began: f
 @requirement("security.no-avc-denials")
 def test_denials(guest: Guest, facts: Facts, today: date, look_began: float, check: Checks) -> None:
     check.equal("getenforce", expected="Enforcing", observed=guest.host.run("getenforce").stdout.strip())
-    total = len(guest.command("journalctl -b --no-pager -o cat -n 200").splitlines())
+    total = len(guest.command("journalctl -b --no-pager -o cat -n 200", once=True).splitlines())
     check.at_least("lines in the journal", expected=50, observed=total)
     lines = guest.command(
         "{ journalctl -b --no-pager -o short-unix; cat /var/log/audit/audit.log 2>/dev/null; } "

@@ -85,12 +85,13 @@ class FileGuest:
                 found.setdefault(posixpath.basename(path), path)
         return [(found[name], self.content(found[name])) for name in sorted(found)]
 
-    def command(self, command: str, *args: str) -> str:
+    def command(self, command: str, *args: str, once: bool = False) -> str:
         """The output of a command that must succeed.
 
+        :param once: it doesn't change while the guest runs; it need not be asked for again.
         :raises HallmarkError: it failed.
         """
-        result = self.host.run(command, *args)
+        result = self.host.run(command, *args, once=once)
         if result.rc != 0:
             raise HallmarkError(
                 f"the guest's command ended with status {result.rc}: {command}",

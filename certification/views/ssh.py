@@ -74,6 +74,7 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         self._evidence = evidence
         self._encoding = "utf-8"
         self._files: dict[str, bytes | None] = {}
+        self._answers: dict[str, Answer] = {}
         self._fetched: dict[str, Path | None] = {}
         self._inventory: Inventory | None = None
         self._rpmdb: Path | None = None
@@ -87,11 +88,18 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         return data.decode("utf-8", errors="replace")
 
     def run(
-        self, command: str, *args: str, timeout: float | None = None, login: bool = False, **kwargs: Any
+        self,
+        command: str,
+        *args: str,
+        timeout: float | None = None,
+        login: bool = False,
+        once: bool = False,
+        **kwargs: Any,
     ) -> CommandResult:
         """Run a shell command in the guest as root.
 
         :param timeout: seconds.
+        :param once: the answer doesn't change while the guest runs: whoever asks again gets the first one.
         :param login: in a session of its own, with the environment and the pipes of a login. Services may get
             those handed over; what the shell of all the other commands has opened, SELinux may refuse them.
         :raises HallmarkError: no answer in time, too much output, or the connection broke.
@@ -99,8 +107,11 @@ class RecordingSshBackend(SshBackend):  # type: ignore[misc]  # testinfra ships 
         command = self.quote(command, *args)
         began = time.monotonic()
         try:
+            known = self._answers.get(command) if once else None
             ask = self._ask_apart if login else self._ask
-            answer = ask(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+            answer = known or ask(command, limit=_OUTPUT_LIMIT, timeout=timeout)
+            if once:
+                self._answers[command] = answer
         except HallmarkError as error:
             self._evidence.failure(command, what=error.what, seconds=time.monotonic() - began)
             raise

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.certify import judge_looks, ostree_claim_of, views_of
+from builder.certify import judge_looks
 from builder.errors import HallmarkError
+from builder.looks import ostree_claim_of, views_of
 from builder.ostree import Commit
 from builder.recipe import Plan, find, load, plan
 from builder.workspace import Artefacts
@@ -33,7 +34,7 @@ def test_looks_that_went_wrong_leave_a_report_no_certificate_and_are_taken_again
             "the guest's kernel panicked: Attempted to kill init!",
             view=look.view,
             image=artefacts.image,
-            out=artefacts.root / "observations" / look.name,
+            out=look.observations(artefacts).parent,
             variant=look.firmware,
             console=["booting", "Kernel panic - not syncing"] if look.firmware else [],
         )

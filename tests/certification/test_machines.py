@@ -11,7 +11,7 @@ from loopback_sshd import serve
 
 from builder import cli
 from builder.errors import HallmarkError
-from builder.examine import SshTarget
+from builder.target import SshTarget
 from certification.judge import load_run
 from certification.observe import observe
 

@@ -12,6 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from builder import log
+from builder.certify import show_slowest
+from builder.examine import tell_unseen
 from certification import catalogue as catalogues
 from certification import policy, report
 from certification.judge import Judgement, Run, Verdict
@@ -225,3 +228,37 @@ def test_json_holds_every_result_with_expected_and_observed(judgement: Judgement
 def test_reports_are_the_same_for_the_same_judgement(judgement: Judgement) -> None:
     assert report.render_html(judgement) == report.render_html(judgement)
     assert re.search(r"2026-11-22 12:00", report.render_html(judgement))
+
+
+def test_times_are_printed_by_requirement(
+    judgement: Judgement, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.certify._SLOWEST", 2)
+    show_slowest(judgement)
+    assert re.findall(r"^ *(azure\.\S+) +disk +0\.5", capsys.readouterr().err, re.M) == [
+        "azure.four",
+        "azure.one",
+    ]
+    log.configure(verbose=True)
+    show_slowest(judgement)
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split()[0] for line in lines[1:]} == {item.requirement.id for item in judgement.verdicts}
+
+
+def test_what_could_not_be_seen_is_told(judgement: Judgement, capsys: pytest.CaptureFixture[str]) -> None:
+    unseen = [
+        replace(v, kind="not-provable-here", message="it takes the image: disk view")
+        for v in judgement.verdicts[:2]
+    ]
+    tell_unseen(replace(judgement, verdicts=(*unseen, *judgement.verdicts[2:])))
+    told = capsys.readouterr().err
+    assert "2 requirements that take the image: disk view" in told
+    assert "1 requirements that take another place than this" in told
+    log.configure(verbose=True)
+    tell_unseen(judgement)
+    assert "azure.far-away: a real machine in Azure" in capsys.readouterr().err
+
+
+def test_reasons_say_what_to_do(judgement: Judgement) -> None:
+    (failed,) = [line for line in judgement.reasons() if line.startswith("azure.three (fail)")]
+    assert failed.endswith("; fix: Do it.")

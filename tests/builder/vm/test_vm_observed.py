@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_guest import EXIT, PAUSE, kernel, say
 
-from builder.certify import observe_booted
 from builder.errors import HallmarkError
+from builder.looks import observe_booted
 from builder.vm import machine
 from builder.vm.acceleration import Acceleration
 from certification import judge, report
