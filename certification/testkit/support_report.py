@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PLUGINS", "begin", "collect"]
 
 #: Two that run commands and copy files, and few of each: under emulation a full report takes longer than
-#: everything else together, and half a minute goes into the kernel's plugin, rpm's, and xz in gzip's place.
+#: everything else together. The plugins kernel and rpm, and xz instead of gzip, double what it takes.
 PLUGINS = ("date", "memory")
 _NAME = "report"
 

@@ -150,7 +150,7 @@ def change(tree: Path) -> Iterator[Callable[[dict[str, str | bytes | None]], Non
                     parent == tree
                     or not parent.is_dir()
                     or any(parent.iterdir())
-                    or f"/{parent.relative_to(tree)}/" in FILES
+                    or f"/{parent.relative_to(tree)}/" in originals
                 ):
                     break
                 parent.rmdir()

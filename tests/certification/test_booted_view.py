@@ -126,7 +126,7 @@ def test_files_globs_and_listings(guest: BootedView, tmp_path: Path) -> None:
 
 
 SOS = """#!/bin/sh
-[ "$*" = "report --batch --tmp-dir $PWD --threads 1 -z gzip -o date,memory" ] || exit 2
+[ "$1 $2 $4 $6 $8" = "report --batch $PWD 1 kernel,rpm" ] || { echo "unknown: $*"; exit 2; }
 sleep "$NEEDS"; mkdir -p s/sos_commands/date s/sos_commands/memory
 touch s/sos_commands/date/a s/sos_commands/memory/b
 tar -czf sosreport-x.tar.gz s; touch sosreport-x.tar.gz.sha256

@@ -50,7 +50,7 @@ def test_a_good_disk(plain_image: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "data", "problem"),
     [
-        (512 + 16, b"\x00", "primary header's checksum"),
+        (512 + 16, bytes(4), "primary header's checksum"),
         (1024 + 60, b"\xff", "checksum of the primary partition entries"),
         (LAST * 512, bytes(512), "no backup GPT header"),
         (LAST * 512 + 24, b"\x07", "backup header's checksum"),
