@@ -57,6 +57,20 @@ def test_commands_keep_their_words_status_and_both_outputs(guest: BootedView, tm
     assert not list((tmp_path / "booted").iterdir())
 
 
+def test_what_does_not_change_is_asked_once_and_recorded_for_each_who_asks(
+    guest: BootedView, tmp_path: Path
+) -> None:
+    count = f"echo x >>{tmp_path}/asked; wc -l <{tmp_path}/asked"
+    with guest.host.backend._evidence.about("azure.one"):
+        assert guest.host.run(count, once=True).stdout.strip() == "1"
+    with guest.host.backend._evidence.about("azure.two"):
+        assert guest.host.run(count, once=True).stdout.strip() == "1"
+    assert guest.host.run(count).stdout.strip() == "2"
+    records = [json.loads(line) for line in (tmp_path / "evidence.jsonl").read_text().splitlines()]
+    said = [(record["requirement"], record["stdout"]["text"].strip()) for record in records]
+    assert said == [("azure.one", "1"), ("azure.two", "1"), ("(session)", "2")]
+
+
 def test_commands_share_a_shell_and_nothing_else(guest: BootedView, tmp_path: Path) -> None:
     run = guest.host.run
     (shell,) = {run("echo $PPID").stdout for _ in range(3)}
@@ -126,7 +140,7 @@ def test_files_globs_and_listings(guest: BootedView, tmp_path: Path) -> None:
 
 
 SOS = """#!/bin/sh
-[ "$1 $2 $4 $6 $8" = "report --batch $PWD 1 kernel,rpm" ] || { echo "unknown: $*"; exit 2; }
+[ "$1 $2 $4 $6 $8 ${10}" = "report --batch $PWD 1 gzip date,memory" ] || { echo "unknown: $*"; exit 2; }
 sleep "$NEEDS"; mkdir -p s/sos_commands/date s/sos_commands/memory
 touch s/sos_commands/date/a s/sos_commands/memory/b
 tar -czf sosreport-x.tar.gz s; touch sosreport-x.tar.gz.sha256
