@@ -69,12 +69,18 @@ _IDENTITIES = {
     "NetworkManager's key": "cat /var/lib/NetworkManager/secret_key",
     "random seed": "sha256sum </var/lib/systemd/random-seed",
 }
+_INITIATORS = "/etc/iscsi/initiatorname.iscsi /etc/nvme/hostnqn /etc/nvme/hostid"
 
 
 def identities(guest: Guest, check: Checks) -> None:
     """Each identity is there, was made since the machine started, and is no other machine's."""
     for name, command in _IDENTITIES.items():
         check.unique(name, observed=guest.host.run(command).stdout.strip())
+    # Where the storage is on the network, the names by which it knows the machine.
+    for line in guest.host.run(f"grep -H . {_INITIATORS} 2>/dev/null").stdout.splitlines():
+        path, _, name = line.partition(":")
+        if not name.startswith("#"):
+            check.unique(path, observed=name)
     identity = guest.content("/etc/machine-id").strip()
     check.matches("/etc/machine-id", pattern=r"[0-9a-f]{32}", observed=identity)
     check.differs("/etc/machine-id", unwanted="0" * 32, observed=identity)

@@ -56,7 +56,7 @@ GOOD: dict[str, Answers] = {
     "security.sysctl-hardening": {"sysctl": SYSCTL},
     "security.no-avc-denials": {"getenforce": "Enforcing", "-n 200": LOG, "avc": ""},
     "security.ipv6-firewall": {"hmprobe": "inside open\nv4 22 open\nv4 18080 closed\nv6 22 open\nv6 18080 closed"},
-    "hygiene.first-boot-unique": {"cat /etc/machine-id": IDENTITY, "host_.*pub": "ssh-ed25519 AAAA", "boot_id": "b", "^cat .*secret_key": "k", "random-seed": "5eed", "btime": "1000", "stat -c": "1001 /etc/machine-id\n1002 /etc/ssh/ssh_host_ed25519_key\n1003 /var/lib/NetworkManager/secret_key"},
+    "hygiene.first-boot-unique": {"cat /etc/machine-id": IDENTITY, "host_.*pub": "ssh-ed25519 AAAA", "boot_id": "b", "^cat .*secret_key": "k", "initiatorname": "/etc/iscsi/initiatorname.iscsi:InitiatorName=iqn.1994-05.com.redhat:1", "random-seed": "5eed", "btime": "1000", "stat -c": "1001 /etc/machine-id\n1002 /etc/ssh/ssh_host_ed25519_key\n1003 /var/lib/NetworkManager/secret_key"},
     "support.journal-triage": {"-n 200": LOG, "-p err": ""},
     "support.dnf-works": {"command -v dnf": "/usr/bin/dnf", "probe.rpm": "install: 0\na packaged file\nremove: 0\ngone\n"},
     "dotnet.globalization": {**DOTNET, "Features.dll cultures": CULTURES},
@@ -238,3 +238,9 @@ def test_a_disk_of_the_images_size_tells_nothing_about_growing(tmp_path: Path) -
 def test_a_guest_without_dotnet_is_none_of_their_business(identifier: str, tmp_path: Path) -> None:
     with pytest.raises(NotApplicable):
         _judge(identifier, {"list-runtimes": (127, ""), "rpm -qa": ""}, tmp_path)
+
+
+def test_names_for_storage_are_compared_between_machines(tmp_path: Path) -> None:
+    made = _judge("hygiene.first-boot-unique", GOOD["hygiene.first-boot-unique"], tmp_path).made
+    (name,) = [check for check in made if "initiatorname" in check.what]
+    assert name.unique and "iqn" not in name.observed, "its fingerprint only"
