@@ -128,6 +128,8 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.kargs", {"/usr/lib/bootc/kargs.d/10.toml": "kargs = [\n"}),
     ("atomic.tmp-permissions", {"/var/tmp/ 755": ""}),
     ("atomic.tmp-permissions", {"/sysroot/tmp/ 755": ""}),
+    ("atomic.tmp-permissions", {"/var/tmp/ 1777": None}),
+    ("atomic.tmp-permissions", {"/var/tmp/ 1777": None, "/usr/lib/tmpfiles.d/tmp.conf": "q /var/tmp 0755 root root 30d\n"}),
     ("atomic.container-storage", {"/var/lib/containers/storage/overlay/x": "layer"}),
     ("atomic.container-storage", {"/etc/containers/storage.conf": 'driver = "devicemapper"\n'}),
     ("atomic.container-policy", {"/etc/containers/registries.conf": "[[registry]]\ninsecure = true\n"}),
@@ -202,6 +204,15 @@ def test_one_broken_thing_turns_it_red(
         # A GRUB without blscfg has the entry of the loader in its own words, too.
         ("atomic.single-deployment", {"/boot/grub2/grub.cfg": GRUB}),
         ("atomic.var-content", {"/var/.ostree-selabeled": ""}),
+        (
+            "atomic.var-content",
+            {"/var/lib/thing/data": "x", "/usr/lib/tmpfiles.d/x.conf": "f /var/lib/thing/data 0644\n"},
+        ),
+        ("atomic.tmp-permissions", {"/sysroot/tmp/ 1777": None}),
+        (
+            "atomic.tmp-permissions",
+            {"/var/tmp/ 1777": None, "/usr/lib/tmpfiles.d/tmp.conf": "q /var/tmp 1777 root root 30d\n"},
+        ),
         # A vendor's tree may bring remotes for those who want them.
         (
             "atomic.origin-remote",
