@@ -70,7 +70,7 @@ GOOD: dict[str, Answers] = {
     "atomic.privileged-commands": {"nobody|true$": "", "command -v": "x", "undeploy|cancel|docker": (1, "")},
     "atomic.journal-fatal": {"journalctl": LOG},
     "atomic.commit-signature": {"admin status": STATUS, f"show .*-remote=vendor {'ab' * 32}": SIGNED},
-    "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "find /usr": ""},
+    "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "findmnt": "/dev/sda4[/ostree/deploy/os/deploy/x.0/usr]", "find /usr": ""},
 }  # fmt: skip
 GOOD["atomic.unique-machine-id"] = GOOD["hygiene.first-boot-unique"]
 GOOD |= booted_answers.GOOD
