@@ -78,6 +78,7 @@ def ostree_claim_of(artefacts: Artefacts, plan: Plan) -> OstreeClaim | None:
         remote=system.remote,
         ref=system.ref,
         url=system.url,
+        fingerprint=(system.fingerprint or "").upper(),
     )
 
 

@@ -112,7 +112,7 @@ class OstreeClaim(Model):
     """What an ostree host is said to run, and where it is said to take its next system from.
 
     ``commit`` (64 hexadecimal digits) is deployed below ``stateroot``; updates are the ``ref`` of the
-    ``remote`` at ``url``.
+    ``remote`` at ``url``, signed with the OpenPGP key ``fingerprint`` (upper case); "" where nobody says.
     """
 
     commit: str
@@ -120,6 +120,7 @@ class OstreeClaim(Model):
     remote: str
     ref: str
     url: str
+    fingerprint: str = ""
 
 
 class AppliesTo(Model):

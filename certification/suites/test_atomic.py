@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from certification.checks import not_applicable, requirement
-from certification.parse import ostree
+from certification.parse import openpgp, ostree
 from certification.parse.boot import argument_values, has_argument
 from certification.views import rpmdb
 
@@ -118,6 +118,10 @@ def test_origin(guest: Guest, claimed: OstreeClaim | None, check: Checks) -> Non
             ):
                 if claimed is not None:
                     check.equal(f"address of {name} as said", expected=claimed.url, observed=remote.url)
+                    if claimed.fingerprint:
+                        keys = guest.access.read_bytes(f"{ostree.REPOSITORY}/{name}.trustedkeys.gpg") or b""
+                        trusted = openpgp.fingerprints(keys)
+                        check.equal(f"keys of {name}", expected=[claimed.fingerprint], observed=trusted)
                 check.true(f"signatures of {name} are verified", observed=remote.verified)
                 check.true(
                     f"address of {name}", observed=remote.secure, expected="https", otherwise=remote.url
@@ -126,7 +130,7 @@ def test_origin(guest: Guest, claimed: OstreeClaim | None, check: Checks) -> Non
                 check.true(f"{name} is no build host", observed=local is None, otherwise=remote.url)
 
 
-@requirement("atomic.commit-signature")
+@requirement("atomic.commit-signature", views=("disk",))
 def test_signature(guest: Guest, check: Checks) -> None:
     for item in deployed(guest, check):
         path = f"{ostree.REPOSITORY}/objects/{item.commit[:2]}/{item.commit[2:]}.commitmeta"
@@ -139,6 +143,20 @@ def test_signature(guest: Guest, check: Checks) -> None:
         check.true(
             f"signature of {item.commit[:12] or item.path}", observed=signed, otherwise="none in its metadata"
         )
+
+
+@requirement("atomic.commit-signature", views=("booted",))
+def test_good_signature(guest: Guest, check: Checks) -> None:
+    # As the host itself judges what it takes: with its own keys, libraries and programs.
+    status = guest.command("ostree admin status")
+    if "origin: <unknown origin type>" in status:
+        not_applicable("it follows a container image, which containers-policy.json judges at each pull")
+    lines = r"^\* \S+ ([0-9a-f]{64})\.\d+.*(?:\n .*)*?\n +origin refspec: ([^:\s]+):"
+    booted = re.search(lines, status, re.M)
+    if check.true("booted deployment of a remote", observed=booted is not None, otherwise=status) and booted:
+        shown = guest.host.run("ostree show --gpg-verify-remote=%s %s", booted[2], booted[1])
+        said = f"{shown.stdout}{shown.stderr}"
+        check.contains("signature by a key of the remote", expected="Good signature from", observed=said)
 
 
 @requirement("atomic.no-unlock-override")
@@ -221,22 +239,15 @@ def test_variant(guest: Guest, facts: Facts, today: date, check: Checks) -> None
 
 @requirement("atomic.tmp-permissions", views=("disk",))
 def test_temporary(guest: Guest, check: Checks) -> None:
-    for path in ("/sysroot/tmp", "/var/tmp"):
+    for path, otherwise in (("/sysroot/tmp", "missing"), ("/var/tmp", "made by tmpfiles.d")):
         entry = guest.inventory.get(path)
-        # What isn't there tmpfiles.d makes when the host starts (systemd's tmp.conf: 1777).
-        made = any(
-            re.search(rf"^[qQdD]\S*\s+{path}\s+1777", guest.content(p), re.M)
-            for p in guest.glob("/usr/lib/tmpfiles.d/*.conf")
-        )
-        seen = (
-            f"{entry.mode:04o} {entry.uid}:{entry.gid}"
-            if entry
-            else "made by tmpfiles.d"
-            if made
-            else "missing"
-        )
-        wanted = ("1777 0:0", "made by tmpfiles.d") if path == "/var/tmp" else ("1777 0:0", "missing")
-        check.one_of(path, expected=wanted, observed=seen)
+        seen = f"{entry.mode:04o} {entry.uid}:{entry.gid}" if entry else "missing"
+        # A /var/tmp that isn't there tmpfiles.d makes when the host starts (systemd's tmp.conf: 1777).
+        if entry is None and otherwise != seen:
+            rules = "\n".join(guest.content(p) for p in guest.glob("/usr/lib/tmpfiles.d/*.conf"))
+            made = re.search(rf"^[qQdD]\S*\s+{path}\s+1777", rules, re.M)
+            seen = otherwise if made else seen
+        check.one_of(path, expected=("1777 0:0", otherwise), observed=seen)
 
 
 @requirement("atomic.tmp-permissions", views=("booted",))

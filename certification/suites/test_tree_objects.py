@@ -20,6 +20,8 @@ def test_objects(guest: Guest, check: Checks) -> None:
     check.contains("ostree fsck", expected="status: 0", observed=output)
     done = re.search(r"fsck of (\d+) commits completed successfully", output)
     check.at_least("commits that are whole", expected=1, observed=int(done[1]) if done else 0)
+    if guest.command("findmnt -no SOURCE -T /usr").strip() == "composefs":
+        return  # such a /usr is a list of objects by digest, and nothing can be added (ostree: composefs)
     # A deployment is made of links to the objects: what has one name only is in no commit. Empty files are
     # copied (ostree-checkout(1), --force-copy-zerosized, which deployments use).
     strange = guest.command("find /usr -xdev -type f -size +0c -links 1").splitlines()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from judged_tree import judge
 from small_packages import Made, install
-from small_tree import KERNEL, initramfs, put
+from small_tree import KERNEL, KEY, initramfs, put
 
 from certification.checks import Checks, NotApplicable
 from certification.model import OstreeClaim
@@ -23,8 +23,16 @@ OBJECT = f"/sysroot/ostree/repo/objects/{COMMIT[:2]}/{COMMIT[2:]}.commit"
 META = f"{OBJECT}meta"
 REF = "/sysroot/ostree/repo/refs/remotes/vendor/os/9/x86_64"
 CLAIM = OstreeClaim(
-    commit=COMMIT, stateroot="os", remote="vendor", ref="os/9/x86_64", url="https://ostree.example.com/repo"
+    commit=COMMIT,
+    stateroot="os",
+    remote="vendor",
+    ref="os/9/x86_64",
+    url="https://ostree.example.com/repo",
+    fingerprint="4289A0585D393B761423296BAA81A34A9A583DEE",
 )
+#: A public-key packet of version 4 (RFC 9580, 4.2.2 and 5.5.2).
+OTHER_KEY = b"\x98\x06\x04\0\0\0\0\x01"
+KEYRING = "/sysroot/ostree/repo/vendor.trustedkeys.gpg"
 ENTRY = "/boot/loader/entries/ostree-1.conf"
 OPTIONS = "ostree=/ostree/boot.1/os/x/0 console=tty1 console=ttyS0 earlyprintk=ttyS0 rootdelay=300"
 GRUB = f"menuentry 'x' {{\n  linux /ostree/os-x/vmlinuz-{KERNEL} {OPTIONS}\n}}\n"
@@ -40,6 +48,7 @@ GOOD: dict[str, str | bytes] = {
     "/sysroot/ostree/repo/config": CONFIG,
     OBJECT: CONTENT,
     REF: f"{COMMIT}\n",
+    KEYRING: KEY.read_bytes(),
     META: b"\0ostree.gpgsigs\0signature",
     "/sysroot/ostree/boot.1/os/x/0": f"->../../../deploy/os/deploy/{COMMIT}.0",
     ENTRY: f"title x\nlinux /ostree/os-x/vmlinuz-{KERNEL}\noptions {OPTIONS}\n",
@@ -99,6 +108,8 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.commit-matches-recipe", {OBJECT: None}),
     ("atomic.commit-matches-recipe", {f"{DEPLOYMENT}.origin": None}),
     ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\nrefspec=vendor:os/9/x86_64/testing\n"}),
+    ("atomic.origin-remote", {KEYRING: None}),
+    ("atomic.origin-remote", {KEYRING: OTHER_KEY}),
     ("atomic.origin-remote", {"/sysroot/ostree/repo/config": '[remote "vendor"]\nurl=https://other.example.com/repo\n'}),
     ("atomic.origin-remote", {"/sysroot/ostree/repo/config": f'{CONFIG}[remote "build"]\nurl=https://build.example.com/repo\n'}),
     ("atomic.origin-remote", {f"{DEPLOYMENT}.origin": "[origin]\ncontainer-image-reference=ostree-image-signed:registry:x/y\n"}),
@@ -128,6 +139,8 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.kargs", {"/usr/lib/bootc/kargs.d/10.toml": "kargs = [\n"}),
     ("atomic.tmp-permissions", {"/var/tmp/ 755": ""}),
     ("atomic.tmp-permissions", {"/sysroot/tmp/ 755": ""}),
+    ("atomic.tmp-permissions", {"/var/tmp/ 1777": None}),
+    ("atomic.tmp-permissions", {"/var/tmp/ 1777": None, "/usr/lib/tmpfiles.d/tmp.conf": "q /var/tmp 0755 root root 30d\n"}),
     ("atomic.container-storage", {"/var/lib/containers/storage/overlay/x": "layer"}),
     ("atomic.container-storage", {"/etc/containers/storage.conf": 'driver = "devicemapper"\n'}),
     ("atomic.container-policy", {"/etc/containers/registries.conf": "[[registry]]\ninsecure = true\n"}),
@@ -202,6 +215,15 @@ def test_one_broken_thing_turns_it_red(
         # A GRUB without blscfg has the entry of the loader in its own words, too.
         ("atomic.single-deployment", {"/boot/grub2/grub.cfg": GRUB}),
         ("atomic.var-content", {"/var/.ostree-selabeled": ""}),
+        (
+            "atomic.var-content",
+            {"/var/lib/thing/data": "x", "/usr/lib/tmpfiles.d/x.conf": "f /var/lib/thing/data 0644\n"},
+        ),
+        ("atomic.tmp-permissions", {"/sysroot/tmp/ 1777": None}),
+        (
+            "atomic.tmp-permissions",
+            {"/var/tmp/ 1777": None, "/usr/lib/tmpfiles.d/tmp.conf": "q /var/tmp 1777 root root 30d\n"},
+        ),
         # A vendor's tree may bring remotes for those who want them.
         (
             "atomic.origin-remote",

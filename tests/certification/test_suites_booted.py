@@ -34,6 +34,8 @@ RUNTIMES = "Microsoft.NETCore.App 10.0.6 [/usr/lib64/dotnet/shared/Microsoft.NET
 DOTNET: Answers = {r"list-runtimes": RUNTIMES}
 CULTURES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["cultures"].items())
 ZONES = "\n".join(f"{k}={v}" for k, v in testkit.FEATURES_EXPECTED["zones"].items())
+STATUS = f"* os {'ab' * 32}.0\n    Version: 9.1\n    origin refspec: vendor:os/9\n"
+SIGNED = 'commit ab\n\nFound 1 signature:\n\n  Signature made Mon using RSA key ID AA81A34A9A583DEE\n  Good signature from "a key"\n'
 FSCK = "object fsck of 1 commits completed successfully - no errors found."
 SECTORS = f"vda1/start:2048\nvda4/start:{4 << 20}\nvda1/size:8192\nvda4/size:{(14 << 30) // 512 - 34}"
 IDENTITY = "0123456789abcdef" * 2
@@ -67,7 +69,8 @@ GOOD: dict[str, Answers] = {
     "atomic.tmp-permissions": {"stat": "1777 root:root /tmp\n1777 root:root /var/tmp"},
     "atomic.privileged-commands": {"nobody|true$": "", "command -v": "x", "undeploy|cancel|docker": (1, "")},
     "atomic.journal-fatal": {"journalctl": LOG},
-    "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "find /usr": ""},
+    "atomic.commit-signature": {"admin status": STATUS, f"show .*-remote=vendor {'ab' * 32}": SIGNED},
+    "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "findmnt": "/dev/sda4[/ostree/deploy/os/deploy/x.0/usr]", "find /usr": ""},
 }  # fmt: skip
 GOOD["atomic.unique-machine-id"] = GOOD["hygiene.first-boot-unique"]
 GOOD |= booted_answers.GOOD
@@ -143,6 +146,10 @@ BAD: list[tuple[str, Answers]] = [
     ("atomic.fsck", {"certification-": "status: 1\nerror: Repository corruption encountered\nremoved"}),
     ("atomic.fsck", {"certification-": f"status: 0\n{FSCK.replace('of 1', 'of 0')}\nremoved"}),
     ("atomic.fsck", {"certification-": (1, "")}),
+    ("atomic.commit-signature", {f"show .*-remote=vendor {'ab' * 32}": SIGNED.replace("Good", "BAD")}),
+    ("atomic.commit-signature", {f"show .*-remote=vendor {'ab' * 32}": (1, "error: GPG: Unable to complete signature verification")}),
+    ("atomic.commit-signature", {"admin status": STATUS.replace("*", " ")}),
+    ("atomic.commit-signature", {"admin status": STATUS.replace("vendor:os/9", "unknown origin")}),
     ("atomic.fsck", {"find /usr": "/usr/bin/added"}),
 ]  # fmt: skip
 
