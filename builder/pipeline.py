@@ -23,9 +23,8 @@ from builder.errors import HallmarkError
 from builder.ostree.stages import OstreeStages
 from builder.recipe import Plan, Recipe, find, load, name_of, plan, refuse, substitute, tell
 from builder.recipe.lock import Lock, of_plan
-from builder.recipe.model import BootstrapMode, Repository, Secret
+from builder.recipe.model import BootstrapMode
 from builder.rootfs import ResolvedRepository, check_host
-from builder.secrets import ClientTls, SecretReference
 from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
@@ -155,7 +154,7 @@ class Pipeline:
                     fingerprint=repository.fingerprint,
                     name=repository.name,
                     where=repository.where,
-                    tls=_tls(repository),
+                    tls=repository.tls,
                 )
             )
             digests.append(repository.fingerprint)
@@ -336,17 +335,6 @@ class Pipeline:
 def _also(plan: Plan) -> tuple[str, ...]:
     """Where else the code is that makes this plan's image."""
     return () if plan.ostree is None else ("builder/ostree",)
-
-
-def _tls(repository: Repository) -> ClientTls:
-    def reference(secret: Secret | None) -> SecretReference | None:
-        return SecretReference(secret.secret, str(secret.where)) if secret else None
-
-    return ClientTls(
-        certificate=reference(repository.client_certificate),
-        key=reference(repository.client_key),
-        authority=reference(repository.ca),
-    )
 
 
 def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:

@@ -64,7 +64,7 @@ def describe(artefacts: Artefacts, plan: Plan) -> Provenance:
             name=commit.ref,
             uri=plan.ostree.source or plan.ostree.url,
             digest={"ostreeCommit": commit.checksum},
-            annotations={"signatureKeys": ", ".join(commit.signers)},
+            annotations={"signatureKeys": ", ".join(commit.signers)} if commit.signers else {},
         )
         (products if plan.composed else dependencies).append(system)
     stamp = read_stamp(artefacts, "image")

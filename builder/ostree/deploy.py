@@ -47,7 +47,7 @@ class _Job:
     archive: str
     commit: str
     plan: str
-    key: str
+    key: str | None
     destination: str
     work: str
     log: str
@@ -55,12 +55,13 @@ class _Job:
 
 
 def deploy(
-    archive: Path, plan: Plan, *, commit: Commit, key: str, destination: Path, work: Path, logs: Path
+    archive: Path, plan: Plan, *, commit: Commit, key: str | None, destination: Path, work: Path, logs: Path
 ) -> None:
     """Write ``sysroot.tar`` into the directory ``destination``.
 
     :param archive: the repository that holds the commit, as a tar.
-    :param key: the public key that must have signed it, armoured; machines verify updates with it.
+    :param key: the public key that must have signed it, armoured; machines verify updates with it. None:
+        nobody signs, its checksum says that it is the right one, and machines take what they are served.
     :param work: a directory for temporary files, on a filesystem with extended attributes.
     :param logs: receives ``deploy.log``.
     :raises HallmarkError: the signature isn't good, the tree has no boot loader for a firmware that the plan
@@ -105,9 +106,8 @@ def _deploy(job: _Job) -> None:
     ostree("config", "set", "sysroot.bootloader", "none", repo=repo)
     ostree("admin", "os-init", f"--sysroot={sysroot}", system.stateroot, log=log_file)
     repository.add_remote(repo, system.remote, url=system.url, ref=commit.ref, key=job.key)
-    ostree(
-        "pull-local", f"--remote={system.remote}", "--gpg-verify", source, commit.ref, repo=repo, log=log_file
-    )
+    verify = ("--gpg-verify",) if job.key is not None else ()
+    ostree("pull-local", f"--remote={system.remote}", *verify, source, commit.ref, repo=repo, log=log_file)
     refspec = f"{system.remote}:{commit.ref}"
     found = ostree("rev-parse", refspec, repo=repo).strip()
     if found != commit.checksum:
@@ -166,7 +166,9 @@ def _boot_loader(sysroot: Path, deployment: Path, plan: Plan, log_file: Path) ->
     if 2 in plan.disk.generations:
         _efi(boot / "efi/EFI", deployment, plan)
     head = bootfiles.grub_head(plan)
-    if (modules / "blscfg.mod").exists() or (deployment / "usr/lib/grub/x86_64-efi/blscfg.mod").exists():
+    places = (modules, deployment / "usr/lib/grub/x86_64-efi")
+    # GRUB's own reading of entries came with release 8; before, ostree makes GRUB's configuration of them.
+    if plan.distribution.major >= 8 and any((place / "blscfg.mod").exists() for place in places):
         # This GRUB reads the boot loader entries that ostree writes: its configuration never changes.
         configuration = grub / "grub.cfg"
         configuration.write_text(f"{head}insmod blscfg\nblscfg\n")

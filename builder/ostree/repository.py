@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,22 +74,24 @@ def make(repo: Path, *, mode: str) -> None:
     ostree("config", "set", "core.fsync", "false", repo=repo)
 
 
-def add_remote(repo: Path, name: str, *, url: str, ref: str, key: str) -> None:
-    """Tell a repository where commits come from and who signs them; nothing unsigned is accepted.
+def add_remote(
+    repo: Path,
+    name: str,
+    *,
+    url: str,
+    ref: str,
+    key: str | None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Tell a repository where commits come from and who signs them.
 
-    :param key: the public key, ASCII-armoured; no other is trusted.
+    :param key: the public key, ASCII-armoured; no other is trusted, and nothing unsigned is accepted. None:
+        nobody signs there, and whoever takes a commit must know its checksum.
+    :param options: more settings of the remote (ostree.repo-config(5)).
     """
-    ostree(
-        "remote",
-        "add",
-        "--gpg-import=/dev/stdin",
-        "--set=gpg-verify=true",
-        name,
-        url,
-        ref,
-        repo=repo,
-        stdin=key,
-    )
+    trust = ("--no-gpg-verify",) if key is None else ("--gpg-import=/dev/stdin", "--set=gpg-verify=true")
+    settings = (f"--set={option}={value}" for option, value in options.items())
+    ostree("remote", "add", *trust, *settings, name, url, ref, repo=repo, stdin=key)
 
 
 def inspect(repo: Path, checksum: str, *, ref: str, remote: str, verify: bool = True) -> Commit:

@@ -46,7 +46,11 @@ class OstreeStages:
             failed.
         """
         key = public_key(self.plan, self.images)
-        self._composed(key) if self.plan.composed else self._fetched(key)
+        if self.plan.composed:
+            assert key is not None, "what is composed is signed"
+            self._composed(key)
+        else:
+            self._fetched(key)
         self._sysroot(key)
 
     @property
@@ -75,7 +79,7 @@ class OstreeStages:
         made_of = {"rootfs": rootfs.model_dump_json(exclude={"seconds"})}
         self._commit(key, made_of, (artefacts.ostree, artefacts.commit), make)
 
-    def _fetched(self, key: str) -> None:
+    def _fetched(self, key: str | None) -> None:
         from builder.ostree.fetch import fetch
 
         artefacts = self.artefacts
@@ -89,7 +93,7 @@ class OstreeStages:
 
     def _commit(
         self,
-        key: str,
+        key: str | None,
         made_of: Mapping[str, str],
         outputs: Sequence[Path],
         fill: Callable[[Path, Path], None],
@@ -120,7 +124,7 @@ class OstreeStages:
             )
         )
 
-    def _sysroot(self, key: str) -> None:
+    def _sysroot(self, key: str | None) -> None:
         from builder.ostree.deploy import deploy
 
         artefacts = self.artefacts
@@ -181,14 +185,16 @@ class OstreeStages:
         return load().secret_key.decode()
 
 
-def public_key(plan: Plan, images: Path) -> str:
-    """The pinned key of a plan's commits alone, armoured.
+def public_key(plan: Plan, images: Path) -> str | None:
+    """The pinned key of a plan's commits alone, armoured; None where a checksum is all that pins them.
 
     :param images: the directory of the recipes.
     :raises HallmarkError: the key file is missing or doesn't hold the pinned key.
     """
     system = plan.ostree
-    assert system is not None and system.key and system.fingerprint and system.remote
+    assert system is not None and system.remote
+    if system.key is None or system.fingerprint is None:
+        return None
     place = ResolvedRepository(
         id=system.remote,
         key=images / system.key,

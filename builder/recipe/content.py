@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from builder.secrets import REFERENCE
+from builder.secrets import REFERENCE, ClientTls, SecretReference
 
 __all__ = [
     "Frozen",
@@ -20,6 +20,7 @@ __all__ = [
     "Secret",
     "SigningKey",
     "Substitution",
+    "TlsClient",
 ]
 
 
@@ -62,13 +63,28 @@ class Secret(Frozen):
     where: Origin
 
 
-class Repository(Frozen):
+class TlsClient(Frozen):
+    """What a place knows its clients by and is known by: ``client_certificate`` and ``client_key`` (both or
+    none) and ``ca`` are PEM files.
+    """
+
+    client_certificate: Secret | None = None
+    client_key: Secret | None = None
+    ca: Secret | None = None
+
+    @property
+    def tls(self) -> ClientTls:
+        """The references, none of them followed."""
+        given = (self.client_certificate, self.client_key, self.ca)
+        return ClientTls(*(SecretReference(item.secret, str(item.where)) if item else None for item in given))
+
+
+class Repository(TlsClient):
     """One package repository.
 
     Exactly one of ``embedded`` (the name of a repository that Hallmark makes itself), ``baseurl`` and
     ``metalink`` is set; URLs have their variables replaced already. ``key`` is the public key file, relative
     to ``images/``; ``fingerprint`` is what its primary key must have (40 hexadecimal digits, upper case).
-    ``client_certificate`` and ``client_key`` (both or none) and ``ca`` are PEM files for TLS.
     """
 
     id: str
@@ -78,9 +94,6 @@ class Repository(Frozen):
     metalink: str | None = None
     key: str
     fingerprint: str
-    client_certificate: Secret | None = None
-    client_key: Secret | None = None
-    ca: Secret | None = None
     where: Origin
 
 

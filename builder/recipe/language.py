@@ -220,8 +220,14 @@ class OstreeEntry(Entry):
         None, description="the branch, e.g. centos-atomic-host/7/x86_64/standard"
     )
     commit: Commit | None = Field(None, description="exactly this commit; without it the newest of the ref")
-    key: RelativePath | None = Field(None, description="public key file, relative to the recipe's directory")
+    key: RelativePath | None = Field(
+        None,
+        description="public key file, relative to the recipe's directory; without one, set `commit`",
+    )
     fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
+    client_certificate: SecretEntry | None = Field(None, description="PEM; an entitlement certificate")
+    client_key: SecretEntry | None = Field(None, description="PEM; belongs to client_certificate")
+    ca: SecretEntry | None = Field(None, description="PEM; who vouches for the server, if not the system")
     image: Line | None = Field(
         None, description="a bootable container (bootc) instead of an ostree repository"
     )

@@ -1,8 +1,9 @@
 """Other places for the content that recipes ask for: ``--repositories FILE``.
 
-A mirrors file maps repository ids to a Satellite, a Pulp, an air-gapped mirror or the sample distribution. It
-may put packages in the place of others and change what depends on that. Whatever it changes is a
-substitution: it is printed, and it is part of the plan and of the certificate.
+A mirrors file maps repository ids to a Satellite, a Pulp, an air-gapped mirror or the sample distribution,
+and ostree remotes to a copy of the vendor's repository. It may put packages in the place of others and change
+what depends on that. Whatever it changes is a substitution: it is printed, and it is part of the plan and of
+the certificate.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from builder import log
 from builder.errors import HallmarkError, Where
 from builder.recipe import merge, syntax
 from builder.recipe.check import violations_of
-from builder.recipe.language import Overlay, RepositoryEntry, Window
+from builder.recipe.language import Overlay, RepositoryEntry, SecretEntry, Window
 from builder.recipe.load import Document, Recipe, expand, find, load, names, overlays, shown
 from builder.recipe.model import Origin, Plan, Substitution
 from builder.recipe.shape import is_list
-from builder.recipe.terms import Line, PackageName, Text
+from builder.recipe.terms import Entry, Fingerprint, Line, PackageName, Text, Url
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 
 __all__ = ["SETTING", "MirrorsDocument", "substitute", "tell"]
@@ -31,6 +32,7 @@ __all__ = ["SETTING", "MirrorsDocument", "substitute", "tell"]
 #: The environment variable that names a mirrors file for every command.
 SETTING = "HALLMARK_REPOSITORIES"
 _KEPT = ("name", "key", "fingerprint")
+_TLS = ("client_certificate", "client_key", "ca")
 _SHOWN = 90
 
 
@@ -40,6 +42,20 @@ class MirrorEntry(RepositoryEntry):
     """
 
     key: Line | None = Field(None, description="public key file, relative to the mirrors file")
+
+
+class SystemEntry(Entry):
+    """Where the commits of a remote are kept here, and where machines are told to look for updates. Key and
+    fingerprint stay the recipe's unless they are given; the recipe's client certificate does not.
+    """
+
+    source: Url | None = Field(None, description="where builds take the commit from: https:, http: or file:")
+    url: Url | None = Field(None, description="the ostree repository that machines are updated from")
+    key: Line | None = Field(None, description="public key file, relative to the mirrors file")
+    fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
+    client_certificate: SecretEntry | None = Field(None, description="PEM; for the source")
+    client_key: SecretEntry | None = Field(None, description="PEM; belongs to client_certificate")
+    ca: SecretEntry | None = Field(None, description="PEM; who vouches for the source's server")
 
 
 class Changes(Overlay):
@@ -54,7 +70,8 @@ class MirrorsDocument(BaseModel):
     model_config = RepositoryEntry.model_config
 
     summary: Text | None = None
-    repositories: dict[str, MirrorEntry]
+    repositories: dict[str, MirrorEntry] | None = None
+    ostree: dict[str, SystemEntry] | None = Field(None, description="by the name of the remote")
     packages: dict[PackageName, PackageName | None] | None = Field(
         None, description="a package and what is installed in its place; null: nothing"
     )
@@ -67,7 +84,8 @@ class MirrorsDocument(BaseModel):
 def substitute(recipe: Recipe, file: Path | None) -> Recipe:
     """The recipe as this site's mirrors make it.
 
-    Without a file, or if the file maps none of the recipe's repositories, it is the recipe itself.
+    Without a file, or if the file maps none of the recipe's repositories and not its remote, it is the recipe
+    itself.
 
     :raises HallmarkError: the file can't be read.
     :raises RecipeError: every mistake in it with its line; an id or a package that no recipe knows is one.
@@ -81,7 +99,7 @@ def substitute(recipe: Recipe, file: Path | None) -> Recipe:
         violations += _unknown(node, recipe)
     if violations:
         raise RecipeError(file.name, violations)
-    if not _repository_ids(recipe).intersection(_entries(node, "repositories").entries):
+    if not any(own(recipe).intersection(_entries(node, key).entries) for key, own in _PLACES.items()):
         return recipe
     changes = node.entries.get("changes")
     tree = recipe.tree
@@ -94,6 +112,8 @@ def substitute(recipe: Recipe, file: Path | None) -> Recipe:
     tree, more = _packages(tree, _entries(node, "packages"))
     found += more
     tree, more = _repositories(tree, _entries(node, "repositories"), file=file, root=recipe.root)
+    found += more
+    tree, more = _system(tree, _entries(node, "ostree"), file=file, root=recipe.root)
     found += more
     platform = node.entries.get("platform")
     number = int(str(platform.value)) if isinstance(platform, syntax.Scalar) and platform.value else None
@@ -132,8 +152,17 @@ def _entries(node: syntax.Mapping, key: str) -> syntax.Mapping:
 
 def _unknown(node: syntax.Mapping, recipe: Recipe) -> Iterator[Violation]:
     """Ids and packages that no variant of this recipe or of one beside it names: most often misspelt."""
+    if not _PLACES.keys() & node.entries.keys():
+        yield Violation(
+            "HM007",
+            node.where,
+            "the mirrors file has neither repositories nor ostree",
+            "what it changes, it changes for recipes whose places it maps",
+            "map repositories by their ids, or ostree remotes by their names",
+        )
     for key, kind, own in (
         ("repositories", "repository", _repository_ids),
+        ("ostree", "ostree remote", _remotes),
         ("packages", "package", _package_names),
     ):
         strange = {name: place for name, place in _entries(node, key).keys.items() if name not in own(recipe)}
@@ -149,17 +178,26 @@ def _unknown(node: syntax.Mapping, recipe: Recipe) -> Iterator[Violation]:
                     "nothing would be substituted, and nobody would notice",
                     did_you_mean(name, sorted(known)),
                 )
-    for name, entry in _entries(node, "repositories").entries.items():
+    mapped = [(kind, *item) for kind in _PLACES for item in _entries(node, kind).entries.items()]
+    for section, name, entry in mapped:
         given = set(entry.entries) if isinstance(entry, syntax.Mapping) else set()
-        place = _entries(node, "repositories").keys[name]
+        place = _entries(node, section).keys[name]
         sources = given & {"embedded", "baseurl", "metalink"}
-        if len(sources) != 1:
+        if section == "repositories" and len(sources) != 1:
             yield Violation(
                 "HM006",
                 place,
                 f"the mirror of {name!r} has {' and '.join(sorted(sources)) or 'no address'}",
                 "packages come from one place",
                 "set exactly one of embedded, baseurl and metalink",
+            )
+        if section == "ostree" and not given & {"source", "url"}:
+            yield Violation(
+                "HM006",
+                place,
+                f"the mirror of {name!r} has no address",
+                "nothing would be taken from elsewhere",
+                "set source, url or both",
             )
         if ("key" in given) != ("fingerprint" in given):
             yield Violation(
@@ -194,6 +232,16 @@ def _of_all(
 def _repository_ids(recipe: Recipe) -> set[str]:
     section = recipe.tree.children.get("repositories")
     return set(section.children) if isinstance(section, merge.Tree) else set()
+
+
+def _remotes(recipe: Recipe) -> set[str]:
+    section = recipe.tree.children.get("ostree")
+    remote = section.children.get("remote") if isinstance(section, merge.Tree) else None
+    return {str(remote.value)} if isinstance(remote, merge.Leaf) else set()
+
+
+#: The sections that map places, with what a recipe calls these.
+_PLACES: dict[str, Callable[[Recipe], set[str]]] = {"repositories": _repository_ids, "ostree": _remotes}
 
 
 def _package_names(recipe: Recipe) -> set[str]:
@@ -243,18 +291,51 @@ def _repositories(
         place = wanted.keys[name]
         new = merge.from_node(entry, is_list=is_list, path=("repositories", name))
         assert isinstance(new, merge.Tree), "a map was read"
-        merged = {key: value for key, value in old.children.items() if key in _KEPT} | new.children
-        key = new.children.get("key")
-        if isinstance(key, merge.Leaf):
-            merged["key"] = replace(key, value=_key_path(str(key.value), file=file, root=root))
-        children[name] = merge.Tree(merged, place)
+        merged = {key: value for key, value in old.children.items() if key in _KEPT}
+        children[name] = merge.Tree(merged | _own_key(new, file=file, root=root), place)
         found.append(_record(f"repository {name}", _address(old), _address(children[name]), place))
-        if "fingerprint" in new.children:
-            was, now = merge.settled(old).get("fingerprint"), merge.settled(new)["fingerprint"]
-            if was != now:
-                found.append(_record(f"key of repository {name}", was, now, place))
+        found += _other_key(f"repository {name}", old, new, place)
     repositories = replace(section, children=children)
     return replace(tree, children={**tree.children, "repositories": repositories}), found
+
+
+def _system(
+    tree: merge.Tree, wanted: syntax.Mapping, *, file: Path, root: Path
+) -> tuple[merge.Tree, list[Substitution]]:
+    old = tree.children.get("ostree")
+    name = str(merge.settled(old).get("remote")) if isinstance(old, merge.Tree) else ""
+    entry = wanted.entries.get(name)
+    if not isinstance(old, merge.Tree) or not isinstance(entry, syntax.Mapping):
+        return tree, []
+    place = wanted.keys[name]
+    new = merge.from_node(entry, is_list=is_list, path=("ostree", name))
+    assert isinstance(new, merge.Tree), "a map was read"
+    # A client certificate is meant for the server that the recipe names.
+    kept = {
+        key: value for key, value in old.children.items() if key not in _TLS or "source" not in new.children
+    }
+    made = replace(old, children=kept | _own_key(new, file=file, root=root))
+    was, now = merge.settled(old), merge.settled(made)
+    found = []
+    if "source" in new.children:
+        found.append(_record(f"commits of {name}", was.get("source") or was.get("url"), now["source"], place))
+    if "url" in new.children:
+        found.append(_record(f"updates of {name}", was.get("url"), now["url"], place))
+    found += _other_key(f"remote {name}", old, new, place)
+    return replace(tree, children={**tree.children, "ostree": made}), found
+
+
+def _own_key(new: merge.Tree, *, file: Path, root: Path) -> dict[str, merge.Value]:
+    """What a mirror says, with its key as the plan names it."""
+    key = new.children.get("key")
+    if not isinstance(key, merge.Leaf):
+        return dict(new.children)
+    return {**new.children, "key": replace(key, value=_key_path(str(key.value), file=file, root=root))}
+
+
+def _other_key(what: str, old: merge.Tree, new: merge.Tree, place: Where) -> list[Substitution]:
+    was, now = (merge.settled(tree).get("fingerprint") for tree in (old, new))
+    return [_record(f"key of {what}", was, now, place)] if now not in (None, was) else []
 
 
 def _key_path(text: str, *, file: Path, root: Path) -> str:

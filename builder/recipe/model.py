@@ -22,6 +22,7 @@ from builder.recipe.content import (
     Secret,
     SigningKey,
     Substitution,
+    TlsClient,
 )
 
 __all__ = [
@@ -195,13 +196,14 @@ class CertificationSpec(Frozen):
     targets: tuple[Literal["azure", "hyperv"], ...] = ("azure", "hyperv")
 
 
-class Ostree(Frozen):
+class Ostree(TlsClient):
     """A system that is deployed and updated as a whole: an ostree commit, or a bootable container (bootc).
 
-    Either ``remote``, ``url`` and ``ref`` are set, with ``key`` and ``fingerprint`` of who signs the commits,
-    or ``image``. ``commit`` and ``digest`` (``sha256:…``) pin exactly one system. ``compose``: the commit is
-    made from the plan's packages and signed with ``signing_key``; otherwise the build takes it from
-    ``source``, or from ``url`` when there is none. ``stateroot`` is what its deployments share on the disk.
+    Either ``remote``, ``url`` and ``ref`` are set, or ``image``. ``key`` and ``fingerprint`` are of who signs
+    the commits; without them ``commit`` is set. ``commit`` and ``digest`` (``sha256:…``) pin exactly one
+    system. ``compose``: the commit is made from the plan's packages and signed with ``signing_key``;
+    otherwise the build takes it from ``source``, or from ``url`` when there is none. ``stateroot`` is what
+    its deployments share on the disk.
     """
 
     compose: bool = False

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from builder.errors import Where
-from builder.recipe import containers, model
+from builder.recipe import containers, model, systems
 from builder.recipe.edits import script_for
 from builder.recipe.language import SECRETS
 from builder.recipe.load import Recipe
@@ -173,40 +173,14 @@ class _Resolver:
         tree = self.recipe.tree.children.get("ostree")
         if not isinstance(tree, Tree):
             return None
-        data = settled(tree)
-        if ("image" in data) == ("url" in data):
-            both = "both image and url" if "image" in data else "neither image nor url"
-            self._wrong(tree, f"ostree has {both}", "a system comes from one place", "set one of the two")
-            return None
-        needed = ("remote", "ref", "key", "fingerprint") if "url" in data else ()
-        for key in needed:
-            if key not in data:
-                self._wrong(
-                    tree,
-                    f"ostree has no {key}",
-                    "without it the machine could neither verify nor update itself",
-                    "set remote, url, ref, key and fingerprint",
-                    code="HM007",
-                )
-                return None
-        if "key" in data:
-            self.inside(str(data["key"]), tree.children["key"])
-        for key in ("url", "ref", "image", "source"):
-            if key in data:
-                data[key] = _replaced(str(data[key]), _variables(distribution, architecture))
-        signing = data.get("signing_key")
-        if data.get("compose", False) != (signing is not None) or (signing is not None and len(signing) != 1):
-            self._wrong(
-                tree,
-                "ostree.compose and ostree.signing_key don't go together",
-                "a commit that is made here is signed here, one that is fetched has its signature",
-                "set `compose: true` with a signing_key of `secret` or `embedded`, or neither of them",
-            )
-            return None
-        if signing is not None:
-            signing["where"] = origin(tree.children["signing_key"].where)
-        data.setdefault("stateroot", distribution.id)
-        return model.Ostree(where=origin(tree.where), **data)
+        variables = _variables(distribution, architecture)
+        made, wrong = systems.system(
+            tree, distribution=distribution, replace=lambda text: _replaced(text, variables)
+        )
+        self.violations += wrong
+        if made is not None and made.key is not None and not Path(made.key).is_absolute():
+            self.inside(made.key, tree.children["key"])
+        return made
 
     def repositories(self, distribution: model.Distribution, architecture: str) -> Iterator[model.Repository]:
         variables = _variables(distribution, architecture)

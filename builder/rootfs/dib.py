@@ -244,5 +244,10 @@ def check_host(plan: Plan) -> None:
             why="the programs of the image run during the build",
             hint=f"build on a {plan.architecture} machine",
         )
-    for program in ("dnf", "rpm", "unshare", "gpg", "tar"):
+    fetched = plan.ostree is not None and not plan.composed
+    for program in (
+        *(() if plan.ostree is None else ("ostree",)),
+        *(() if fetched else ("dnf",)),
+        *("rpm", "unshare", "gpg", "tar"),
+    ):
         find_program(program)

@@ -169,6 +169,7 @@ def plain_http(subject: Subject) -> Iterator[Finding]:
     system = subject.plan.ostree
     if system is not None:
         places.append(("the ostree repository", system.url or "", system.where))
+        places.append(("the commit", system.source or "", system.where))
     for what, url, where in places:
         if url.startswith("http://"):
             yield subject.warning(
@@ -226,6 +227,14 @@ def system_is_pinned(subject: Subject) -> Iterator[Finding]:
             f"the container {system.image} is not pinned by a digest",
             "its tag moves and nothing checks a signature: nobody knows what the next build holds",
             "set ostree.digest",
+        )
+    if system.image is None and system.key is None:
+        yield subject.warning(
+            "HM118",
+            system.where,
+            "a system whose commits nobody signs",
+            "the build takes exactly the pinned commit, but a machine takes every update that it is served",
+            "set key and fingerprint, if the vendor signs its commits",
         )
     if system.compose and (system.source or system.commit or system.image):
         yield subject.error(

@@ -65,6 +65,22 @@ def test_the_addresses_are_those_of_the_release(tmp_path: Path) -> None:
             "has no fingerprint",
         ),
         ("  url: https://", "  url: https://user:password@", "is not right"),
+        ("  url: https://", "  url: HTTPS://user:password@", "it holds credentials"),
+        ("/repo #", "/repo?sig=password #", "it has a query"),
+        ("  url: https://", "  url: ftp://", "the scheme ftp:"),
+        ("  url: https://", "  url: file://", "its path must be absolute"),
+        ("  url: https://ostree.hallmark.invalid", "  url: /srv", "it has no scheme"),
+        (
+            "  compose: true",
+            "  compose: true\n  client_key: { secret: env:PASSWORD }",
+            "no client_certificate",
+        ),
+        (
+            "  key: sample-distribution/keys/RPM-GPG-KEY-hallmark-sample\n"
+            "  fingerprint: 4289A0585D393B761423296BAA81A34A9A583DEE\n  signing",
+            f"  commit: {'0' * 64}\n  signing",
+            "ostree has no key",
+        ),
         ("  stateroot: hallmark-sample", "  stateroot: ../x", "is not right"),
     ],
 )

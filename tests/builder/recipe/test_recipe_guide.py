@@ -20,7 +20,7 @@ VERSION = "9.20261122.0"
 
 def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     snippets = dict(re.findall(r"^```yaml (\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
-    assert list(snippets) == ["recipe", "layer", "variants", "ostree", "container", "mirrors"]
+    assert list(snippets) == ["recipe", "layer", "variants", "archive", "ostree", "container", "mirrors"]
     assert len(re.findall(r"^```yaml", GUIDE, re.MULTILINE)) == len(snippets)
     (tmp_path / "layers").mkdir()
     for layer in (IMAGES / "layers").glob("*.yaml"):
@@ -35,6 +35,10 @@ def test_every_snippet_of_the_guide_works(tmp_path: Path) -> None:
     mirrored = plan(substitute(load(find("rhel-9")), mirrors), version=VERSION, source_date_epoch=0)
     assert all(repository.where.path == str(mirrors) for repository in mirrored.repositories)
     assert "insights-client" not in [request.name for request in mirrored.packages.install]
+    mirrors.write_text(snippets["archive"])
+    kept = plan(substitute(load(find("atomic-host-7")), mirrors), version=VERSION, source_date_epoch=0).ostree
+    assert kept is not None and kept.source == "file:///srv/atomic/repo.tar"
+    assert kept.key is None and kept.commit is not None
     assert "aspnetcore-runtime-10.0" in [request.name for request in made.packages.install]
     assert "panic=30" in made.kernel.arguments
     assert made.outputs == ("vhd", "vhdx")

@@ -95,6 +95,50 @@ def test_packages_and_changes_are_substitutions_too(tree: RecipeTree) -> None:
     assert Plan.model_validate_json(made.to_json()) == made
 
 
+WHOLE = f"""
+recipe: whole-9
+title: Whole
+summary: A system that comes whole.
+distribution: {{id: centos, name: Demo Linux, release: "9"}}
+ostree:
+  remote: atomic
+  url: https://example.invalid/repo
+  ref: demo/$major/standard
+  key: keys/KEY
+  fingerprint: {PRINT}
+  client_certificate: {{secret: env:CERT}}
+  client_key: {{secret: env:KEY}}
+kernel: {{arguments: [console=tty1, console=ttyS0]}}
+disk: {{size_mib: 12288}}
+certification: {{policies: [ccsp]}}
+"""
+
+
+def test_a_system_that_comes_whole_has_a_mirror_by_its_remote(tree: RecipeTree) -> None:
+    recipe, file = tree.recipe(WHOLE, "whole-9"), tree.root.parent / "mirrors.yaml"
+
+    def made(text: str) -> Plan:
+        file.write_text(text)
+        return plan(substitute(load(recipe), file), version="9.20261122.0", source_date_epoch=0)
+
+    taken = made(
+        "ostree: {atomic: {source: 'file:///srv/$major.tar'}}\nchanges: {kernel: {arguments: [x]}}\n"
+    )
+    assert taken.ostree is not None
+    assert (taken.ostree.source, taken.ostree.key) == ("file:///srv/9.tar", "keys/KEY")
+    assert (taken.ostree.client_certificate, taken.ostree.client_key) == (None, None)
+    assert taken.kernel.arguments[-1] == "x"
+    assert [str(item) for item in taken.substitutions] == [
+        "kernel.arguments: nothing → x",
+        "commits of atomic: https://example.invalid/repo → file:///srv/$major.tar",
+    ]
+    other = made(f"ostree: {{atomic: {{url: 'https://own.invalid', key: K, fingerprint: {'AB' * 20}}}}}\n")
+    assert other.ostree is not None
+    assert (other.ostree.url, other.ostree.key) == ("https://own.invalid", str(tree.root.parent / "K"))
+    assert other.ostree.client_key is not None, "commits still come from the recipe's server"
+    assert [item.what for item in other.substitutions] == ["updates of atomic", "key of remote atomic"]
+
+
 def test_a_recipe_that_is_not_concerned_stays_as_it_is(tree: RecipeTree) -> None:
     other = tree.demo().read_text().replace("demo-9", "other-9").replace("  main:", "  second:")
     tree.recipe(other, "other-9")
@@ -115,9 +159,19 @@ def test_a_recipe_that_is_not_concerned_stays_as_it_is(tree: RecipeTree) -> None
         ("repository: {}\n", 1, "did you mean 'repositories'?"),
         ("repositories: {}\nchanges:\n  kernal: {}\n", 3, "did you mean 'kernel'?"),
         ("repositories: {}\nplatform: nine\n", 2, "'nine'"),
+        ("changes: {kernel: {arguments: [x]}}\n", 1, "neither repositories nor ostree"),
+        ("ostree:\n  atomik: {source: https://x.invalid}\n", 2, "did you mean 'atomic'?"),
+        ("ostree:\n  atomic: {ca: {secret: env:CA}}\n", 2, "no address"),
+        (
+            "ostree:\n  atomic: {source: https://x.invalid, fingerprint: %s}\n" % PRINT,
+            2,
+            "a fingerprint only",
+        ),
+        ("ostree:\n  atomic: {source: 'https://me:word@x.invalid'}\n", 2, "a password in an address"),
     ],
 )
 def test_each_mistake_names_its_line(tree: RecipeTree, text: str, line: int, words: str) -> None:
+    tree.recipe(WHOLE, "whole-9")
     with pytest.raises(RecipeError) as caught:
         mirrored(tree, text)
     told = str(caught.value)
