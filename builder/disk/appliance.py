@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,10 +132,18 @@ def make_volume(appliance: Appliance, layout: Layout, *, timestamp: int) -> str:
     return item.device
 
 
-def make_xfs(appliance: Appliance, layout: Layout, plan: Plan, *, root_device: str | None) -> None:
+def make_xfs(
+    appliance: Appliance,
+    layout: Layout,
+    plan: Plan,
+    *,
+    root_device: str | None,
+    immutable: Sequence[str] = (),
+) -> None:
     """Make XFS on root and /boot and unpack the tar into them.
 
     :param root_device: the logical volume; None for the root partition.
+    :param immutable: directories of the root filesystem in which nothing can be made or removed.
     """
     ids = plan.identifiers
     root = root_device or f"{_DISK}{layout.partition('root').number}"
@@ -168,6 +176,8 @@ def make_xfs(appliance: Appliance, layout: Layout, plan: Plan, *, root_device: s
         # The directory below the mount point looks like what is mounted there.
         below = _like_root(sysroot, f"{sysroot}/boot", ROOT_LABEL.replace("root_t", "boot_t"))
         appliance.script(f"set -e; {below}; touch -d @{plan.source_date_epoch} {sysroot}/boot {sysroot}")
+        if immutable:
+            appliance.run("chattr", "+i", *(f"{sysroot}/{path}" for path in immutable))
         appliance.handle.umount_all()
 
 

@@ -113,7 +113,7 @@ def _write(
             appliance.make_volume(guest, layout, timestamp=timestamp) if plan.disk.layout == "lvm" else None
         )
         if plan.disk.filesystem == "xfs":
-            appliance.make_xfs(guest, layout, plan, root_device=device)
+            appliance.make_xfs(guest, layout, plan, root_device=device, immutable=contents.deployments)
 
 
 def _fill_ext4(

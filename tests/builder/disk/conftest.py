@@ -63,7 +63,13 @@ def make_plan(identifiers: Identifiers) -> Callable[..., Plan]:
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deployment() -> str:
+    """Where ostree keeps a system."""
+    return f"ostree/deploy/small/deploy/{'0' * 64}.0"
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory, deployment: str) -> Path:
     """A small system: owners, modes, links, labels, a capability, boot files. Needs root."""
     root = tmp_path_factory.mktemp("tree")
     (root / "etc").mkdir()
@@ -86,6 +92,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code.mkdir(parents=True)
     (code / "boot.img").write_bytes(b"\xeb\x63" + bytes(508) + b"\x55\xaa")
     (code / "core.img").write_bytes(bytes(500) + struct.pack("<QHH", 0, 0, 0x820) + b"core" * 5000)
+    (root / deployment).mkdir(parents=True)
     (root / "boot/vmlinuz").write_bytes(os.urandom(1 << 20))
     for name in ("EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi", "EFI/small/shimx64-small.efi"):
         path = root / "boot/efi" / name

@@ -44,7 +44,9 @@ def lvm_metadata(disk: Path, layout: Layout) -> str:
     return area[start : area.index(b"\0", start)].decode()
 
 
-def test_xfs_on_a_logical_volume(rootfs: Path, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
+def test_xfs_on_a_logical_volume(
+    rootfs: Path, make_plan: Callable[..., Plan], deployment: str, tmp_path: Path
+) -> None:
     plan = make_plan(filesystem="xfs", layout="lvm", size_mib=1400, boot_mib=400)
     disk, layout = build(rootfs, plan, tmp_path)
     volume = lvm.volume(layout.partition("root"))
@@ -67,6 +69,9 @@ def test_xfs_on_a_logical_volume(rootfs: Path, make_plan: Callable[..., Plan], t
     assert "system_u:object_r:etc_t:s0" in ping
     for path, label in (("/proc", "root_t"), ("/boot", "boot_t"), ("/run", "root_t")):
         assert label in run(("xfs_db", "-r", "-c", f"path {path}", "-c", "p", root)).stdout, path
+    for path, flag in ((f"/{deployment}", 1), ("/ostree/deploy", 0)):
+        shown = run(("xfs_db", "-r", "-c", f"path {path}", "-c", "p core.immutable", root)).stdout
+        assert f"core.immutable = {flag}" in shown, path
     shown = run(("xfs_db", "-r", "-c", "path /efi", "-c", "p core.size", tmp_path / "boot")).stdout
     assert "core.size = 6" in shown  # an empty directory
 

@@ -163,7 +163,7 @@ def test_a_recipe_that_is_not_concerned_stays_as_it_is(tree: RecipeTree) -> None
         ("ostree:\n  atomik: {source: https://x.invalid}\n", 2, "did you mean 'atomic'?"),
         ("ostree:\n  atomic: {ca: {secret: env:CA}}\n", 2, "no address"),
         (
-            "ostree:\n  atomic: {source: https://x.invalid, fingerprint: %s}\n" % PRINT,
+            f"ostree:\n  atomic: {{source: https://x.invalid, fingerprint: {PRINT}}}\n",
             2,
             "a fingerprint only",
         ),
