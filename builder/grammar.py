@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--destination",
             metavar="URL",
-            help="azurite (default), azure://ACCOUNT/CONTAINER or file:///DIRECTORY",
+            help="azurite (default), azure://ACCOUNT/CONTAINER, file:///DIRECTORY or oci://HOST/NAMESPACE",
         )
         if name == "publish":
             sub.add_argument(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,16 @@ from builder.redaction import register_secret
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["NO_TLS", "REFERENCE", "ClientTls", "SecretReference", "TlsFiles", "resolve", "resolve_tls"]
+__all__ = [
+    "NO_TLS",
+    "REFERENCE",
+    "ClientTls",
+    "SecretReference",
+    "TlsFiles",
+    "in_memory",
+    "resolve",
+    "resolve_tls",
+]
 
 #: ``env:`` and the name of an environment variable, or ``file:`` and an absolute path (or one below ``~/``).
 REFERENCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:(/|~/)[^\x00\r\n]+)$"
@@ -85,6 +96,19 @@ def resolve(reference: SecretReference, what: str) -> str:
         )
     register_secret(value)
     return value
+
+
+@contextmanager
+def in_memory(text: str) -> Iterator[str]:
+    """The path of a file for programs that want a secret in one; it is in memory only, and as long as the
+    block or this process lasts.
+    """
+    handle = os.memfd_create("hallmark")
+    try:
+        os.write(handle, text.encode())
+        yield f"/proc/{os.getpid()}/fd/{handle}"
+    finally:
+        os.close(handle)
 
 
 def resolve_tls(tls: ClientTls, owner: str, *, now: datetime | None = None) -> TlsFiles:

@@ -62,6 +62,7 @@ _TOOLS = (
     _Tool("swtpm", ("--version",), "is the TPM of booted images", "swtpm", "swtpm"),
     _Tool("qemu-img", ("--version",), "makes overlays, cross-checks VHDs", "qemu-utils", "qemu-img"),
     _Tool("ostree", ("--version",), "makes and deploys commits", "ostree", "ostree", required=False),
+    _Tool("skopeo", ("--version",), "brings containers to registries", "skopeo", "skopeo", required=False),
     _Tool("ssh", ("-V",), "logs in to booted images", "openssh-client", "openssh-clients"),
     _Tool("7z", ("--help",), "cross-checks VHDs in tests", "p7zip-full", "p7zip-plugins", required=False),
     _Tool("mcs", ("--version",), "compiles the managed test program", "mono-mcs", "mono-core"),

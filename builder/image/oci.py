@@ -21,8 +21,10 @@ from typing import IO, Any, BinaryIO
 from builder.errors import HallmarkError
 
 __all__ = [
+    "INDEX",
     "LAYER",
     "LAYER_GZIP",
+    "MANIFEST",
     "Archive",
     "Description",
     "Layer",

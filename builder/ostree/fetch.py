@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from builder.ostree.compose import ARCHIVE, COMMIT
 from builder.ostree.repository import Commit, ostree
 from builder.recipe.model import Ostree, Plan
 from builder.rootfs import manifest, sbom
-from builder.secrets import resolve_tls
+from builder.secrets import in_memory, resolve_tls
 
 __all__ = ["PACKAGES", "SBOM", "fetch", "newest"]
 
@@ -190,7 +189,7 @@ def _source(plan: Plan, *, key: str | None, work: Path) -> Iterator[_Source]:
     tls = resolve_tls(system.tls, f"the ostree remote {system.remote!r}")
     with ExitStack() as stack:
         options = {
-            option: stack.enter_context(_in_memory(text))
+            option: stack.enter_context(in_memory(text))
             for option, text in (
                 ("tls-ca-path", tls.authority),
                 ("tls-client-cert-path", tls.certificate),
@@ -200,17 +199,6 @@ def _source(plan: Plan, *, key: str | None, work: Path) -> Iterator[_Source]:
         }
         repository.add_remote(repo, system.remote, url=place, ref=system.ref, key=key, options=options)
         yield _Source(plan, system, repo, system.remote, system.ref, address, key is not None)
-
-
-@contextmanager
-def _in_memory(text: str) -> Iterator[str]:
-    """The path of a file that exists in memory only, and as long as this process at most."""
-    handle = os.memfd_create("hallmark")
-    try:
-        os.write(handle, text.encode())
-        yield f"/proc/{os.getpid()}/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def _complaints(error: CommandFailed) -> list[str]:

@@ -17,7 +17,7 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from builder import log
 from builder.errors import HallmarkError
 from builder.publish import tags
-from builder.publish.destination import Destination, FileDestination
+from builder.publish.destination import Destination, FileDestination, RegistryDestination
 from builder.publish.parcel import INCOMPLETE, STATE
 from builder.publish.records import records
 from builder.publish.release import Location, Release, State
@@ -72,6 +72,13 @@ def clear(workspace: Workspace, place: Destination, *, apply: bool, now: datetim
             where=str(place),
             why="files carry no tags: nobody could tell what is whose",
             hint="delete by hand what the catalog calls withdrawn",
+        )
+    if isinstance(place, RegistryDestination):
+        raise HallmarkError(
+            "a registry isn't cleared",
+            where=str(place),
+            why="an image there belongs to whoever pulls it by digest",
+            hint="let the registry's own rules expire what the catalog calls withdrawn",
         )
     found = records(workspace)
     known: States = {(item.recipe, item.version): item.state for _, item in found}

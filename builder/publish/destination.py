@@ -1,10 +1,11 @@
-"""Where releases go: ``azurite``, ``azure://ACCOUNT/CONTAINER`` or ``file:///PATH``.
+"""Where releases go: ``azurite``, ``azure://ACCOUNT/CONTAINER``, ``file:///PATH`` or ``oci://HOST/NAMESPACE``.
 
-A destination is only an address. ``builder.publish.storage`` and ``builder.publish.share`` do the work.
+A destination is only an address. ``builder.publish.storage``, ``share`` and ``registry`` do the work.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "AzuriteDestination",
     "Destination",
     "FileDestination",
+    "RegistryDestination",
     "blob_name",
     "parse",
 ]
@@ -25,6 +27,9 @@ __all__ = [
 DEFAULT = "azurite"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}(\.blob\.[a-z0-9.-]+)?")
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+# Without a dot or a port, engines take the first word for a part of the name ("distribution", reference).
+_HOST = re.compile(r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:[0-9]{1,5})?")
+_NAMESPACE = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -65,7 +70,33 @@ class FileDestination:
         return self.path.as_uri()
 
 
-Destination = AzuriteDestination | AzureDestination | FileDestination
+@dataclass(frozen=True, slots=True)
+class RegistryDestination:
+    """A container registry; ``host`` has its port, if it has one. Each recipe gets a repository of its own
+    below ``namespace``, so that versions of two recipes never meet.
+    """
+
+    host: str
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (f"oci://{self.host}", self.namespace)))
+
+    def repository(self, recipe: str) -> str:
+        """``HOST/NAMESPACE/RECIPE``, as engines write it."""
+        return "/".join(filter(None, (self.host, self.namespace, recipe)))
+
+    @property
+    def loopback(self) -> bool:
+        """It is on this machine: the one place where plain HTTP does."""
+        name = self.host.partition(":")[0]
+        try:
+            return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+Destination = AzuriteDestination | AzureDestination | FileDestination | RegistryDestination
 
 
 def parse(text: str) -> Destination:
@@ -84,7 +115,8 @@ def parse(text: str) -> Destination:
         raise HallmarkError(
             "the destination holds more than an address",
             why="credentials in a destination would end up in the release record and the catalog",
-            hint="put a SAS token into AZURE_STORAGE_SAS_TOKEN and give only azure://ACCOUNT/CONTAINER",
+            hint="put a SAS token into AZURE_STORAGE_SAS_TOKEN and give only azure://ACCOUNT/CONTAINER; "
+            "for a registry, log in (skopeo login)",
         )
     if url.scheme == "file":
         path = Path(unquote(url.path))
@@ -105,6 +137,16 @@ def parse(text: str) -> Destination:
         account = url.netloc.partition(".")[0]
         host = url.netloc if "." in url.netloc else f"{account}.blob.core.windows.net"
         return AzureDestination(account, container, host)
+    if url.scheme == "oci":
+        namespace = url.path.strip("/")
+        if not _HOST.fullmatch(url.netloc):
+            raise _refuse(text, f"{url.netloc!r} can't be a registry: its name has a dot or a port")
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise _refuse(
+                text,
+                f"{namespace!r} can't be a namespace: small letters, digits, separators; no tag, no digest",
+            )
+        return RegistryDestination(url.netloc, namespace)
     raise _refuse(text, "no such kind of destination")
 
 
@@ -131,5 +173,5 @@ def _refuse(text: str, why: str) -> HallmarkError:
     return HallmarkError(
         f"{text!r} is not a destination",
         why=why,
-        hint="azurite (default), azure://ACCOUNT/CONTAINER, or file:///ABSOLUTE/PATH",
+        hint="azurite (default), azure://ACCOUNT/CONTAINER, file:///ABSOLUTE/PATH, or oci://HOST/NAMESPACE",
     )

@@ -16,12 +16,14 @@ from pydantic import ValidationError
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import blob, delta, further, share, tags
+from builder.publish import blob, delta, further, registry, share, tags
 from builder.publish.destination import (
     DEFAULT,
     AzureDestination,
+    AzuriteDestination,
     Destination,
     FileDestination,
+    RegistryDestination,
     blob_name,
     parse,
 )
@@ -70,7 +72,7 @@ def publish(
     :param plan: what was built; read from ``plan.json`` if not given.
     :param destination: see ``builder.publish.destination.parse``; by default the local Azurite, for a
         container ``containers`` below the build directory.
-    :param readback: whether every byte is read back and compared, or a part (blobs only).
+    :param readback: whether every byte is read back and compared, or a part (blobs and registries).
     :param public_key: the key that the certificate must be signed with.
     :param now: the time at which the certificate must be valid.
     :raises HallmarkError: the gate or the licence guard refuses (no byte has moved then), or the upload
@@ -81,13 +83,7 @@ def publish(
     image = artefacts.output(plan.image_format)
     place = parse(destination or _default(plan, workspace))
     name = blob_name(plan.recipe, plan.version, ending=image.name.removeprefix("image"))
-    if plan.container is not None and not isinstance(place, FileDestination):
-        raise HallmarkError(
-            f"{plan.recipe} is a container image: it doesn't go to {place}",
-            where=plan.recipe,
-            why="page blobs and galleries are made for disks",
-            hint="publish it to a directory (file:///PATH); `skopeo copy` brings it to a registry from there",
-        )
+    _must_suit(plan, place)
     guard(
         plan.distribution.id,
         name=plan.distribution.name,
@@ -134,6 +130,23 @@ def publish(
     return release
 
 
+def _must_suit(plan: Plan, place: Destination) -> None:
+    if plan.container is not None and isinstance(place, AzureDestination | AzuriteDestination):
+        raise HallmarkError(
+            f"{plan.recipe} is a container image: it doesn't go to {place}",
+            where=plan.recipe,
+            why="page blobs and galleries are made for disks",
+            hint="publish it to a registry (oci://HOST/NAMESPACE) or a directory (file:///PATH)",
+        )
+    if plan.container is None and isinstance(place, RegistryDestination):
+        raise HallmarkError(
+            f"{plan.recipe} is a disk: it doesn't go to {place}",
+            where=plan.recipe,
+            why="a registry is made for containers",
+            hint="publish it to a directory; `skopeo copy` brings the output `oci` to a registry from there",
+        )
+
+
 def _default(plan: Plan, workspace: Workspace) -> str:
     return DEFAULT if plan.container is None else (workspace.build / "containers").as_uri()
 
@@ -169,6 +182,18 @@ def _deliver(
         moved = share.deliver(certified.image, target, sha256=certified.sha256)
         urls = {item.format: (place.path / item.name).as_uri() for item in others.values()}
         return _Delivered(target.as_uri(), None, moved, urls, {})
+    if isinstance(place, RegistryDestination):
+        moved = registry.deliver(
+            certified,
+            place,
+            recipe=plan.recipe,
+            version=plan.version,
+            sbom=artefacts.sbom,
+            readback=readback,
+            work=workspace.work / f"{plan.recipe}-registry",
+        )
+        url = registry.pull_address(place, plan.recipe, str(certified.digest))
+        return _Delivered(url, None, moved, {}, {})
     with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
         marks = {
@@ -239,11 +264,11 @@ def _location(
         )
         found = {"outputs": there.outputs, "etags": there.etags, "upload": upload}
         return again.model_copy(update=found)
-    blobs = not isinstance(place, FileDestination)
+    blobs = isinstance(place, AzureDestination | AzuriteDestination)
     return Location(
         destination=str(place),
         url=there.url,
-        container=None if isinstance(place, FileDestination) else place.container,
+        container=place.container if isinstance(place, AzureDestination | AzuriteDestination) else None,
         blob=name if blobs else None,
         etag=there.etag,
         outputs=there.outputs,

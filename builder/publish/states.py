@@ -12,10 +12,10 @@ from pathlib import Path
 
 from builder import log
 from builder.errors import HallmarkError
-from builder.publish import gate, licence, tags
-from builder.publish.destination import FileDestination, parse
+from builder.publish import gate, licence, registry, tags
+from builder.publish.destination import FileDestination, RegistryDestination, parse
 from builder.publish.mark import Placed, mark
-from builder.publish.records import of_recipe, one
+from builder.publish.records import of_recipe, one, records
 from builder.publish.release import GalleryVersion, Location, Release, State, Transition, now_utc, whoami
 from builder.publish.service import service_of
 from builder.versions import parse as parse_version
@@ -191,6 +191,9 @@ def _mark(
     expires: date | None,
 ) -> Location:
     where = parse(place.destination)
+    if isinstance(where, RegistryDestination):
+        _follow(workspace, release, where, place, state)
+        return place
     if isinstance(where, FileDestination) or place.blob is None or place.deleted is not None:
         if state == "withdrawn":
             log.warn(f"{place.url} stays where it is: take it out of the library")
@@ -206,6 +209,24 @@ def _mark(
         etags = mark(files, release, state, expires=expires)
     changed = {"etag": etags.pop(release.image.format), "etags": {**place.etags, **etags}}
     return place.model_copy(update=changed)
+
+
+def _follow(
+    workspace: Workspace, release: Release, where: RegistryDestination, place: Location, state: State
+) -> None:
+    """The registry's tag of the major release names what the channel's current release will be."""
+    released = [release] if state == "released" else []
+    for _, item in records(workspace):
+        there = item.location(place.destination)
+        other = item.recipe == release.recipe and item.version != release.version
+        if other and item.state == "released" and there is not None and there.deleted is None:
+            released.append(item)
+    major = release.release.partition(".")[0]
+    if released:
+        newest = max(released, key=lambda item: parse_version(item.version))
+        registry.point(where, release.recipe, tag=major, digest=str(newest.image.digest))
+    if state == "withdrawn":
+        log.warn(f"{place.url} stays in the registry: delete it there, if nobody may pull it any more")
 
 
 def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:

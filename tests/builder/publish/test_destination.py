@@ -11,6 +11,7 @@ from builder.publish.destination import (
     AzureDestination,
     AzuriteDestination,
     FileDestination,
+    RegistryDestination,
     blob_name,
     parse,
 )
@@ -25,6 +26,8 @@ from builder.publish.destination import (
             "azure://acme.blob.core.chinacloudapi.cn/images",
             AzureDestination("acme", "images", "acme.blob.core.chinacloudapi.cn"),
         ),
+        ("oci://quay.io/team/images", RegistryDestination("quay.io", "team/images")),
+        ("oci://127.0.0.1:5000", RegistryDestination("127.0.0.1:5000")),
         ("file:///srv/library/a%20b", FileDestination(Path("/srv/library/a b"))),
     ],
 )
@@ -44,6 +47,11 @@ def test_destinations(text: str, expected: object) -> None:
         ("azure://acme/im", "3 to 63"),
         ("azure://acme/images--x", "single dashes"),
         ("azure://acme/images/more", "can't be a container"),
+        ("oci://team/images", "can't be a registry"),
+        ("oci://Quay.io/team", "can't be a registry"),
+        ("oci:///team", "can't be a registry"),
+        ("oci://quay.io/team/app:9", "can't be a namespace"),
+        ("oci://quay.io/Team", "can't be a namespace"),
         ("file://host/share", "three slashes"),
         ("file:///", "absolute directory"),
     ],
@@ -56,7 +64,26 @@ def test_refused_destinations(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["azure://acme/images?sv=2025&sig=SECRETSECRET", "azure://acme:SECRETSECRET@x/images"]
+    ("host", "here"),
+    [
+        ("localhost:5000", True),
+        ("127.0.0.2", True),
+        ("quay.io", False),
+        ("127.evil.example", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_plain_http_is_for_this_machine_alone(host: str, here: bool) -> None:
+    assert RegistryDestination(host).loopback is here
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oci://me:SECRETSECRET@quay.io/team",
+        "azure://acme/images?sv=2025&sig=SECRETSECRET",
+        "azure://acme:SECRETSECRET@x/images",
+    ],
 )
 def test_a_credential_in_the_destination_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(HallmarkError) as error:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
-import publish_support
 import pytest
-from publish_support import NOW
+from publish_support import NOW, build, build_container
 
 from builder import catalog
 from builder.errors import HallmarkError
@@ -26,20 +23,7 @@ def planned() -> Plan:
 
 @pytest.fixture
 def made(space: Workspace, planned: Plan, pair: keys.KeyPair, tmp_path: Path) -> Artefacts:
-    """What building and certifying leave."""
-    artefacts = space.artefacts(planned.recipe, planned.version)
-    artefacts.root.mkdir(parents=True)
-    rootfs = tmp_path / "rootfs.tar"
-    with tarfile.open(rootfs, "w") as tar:
-        member = tarfile.TarInfo("./etc/os-release")
-        member.size = 5
-        tar.addfile(member, io.BytesIO(b"ID=x\n"))
-    image = artefacts.output("oci")
-    container.write(rootfs, image, planned, work=tmp_path)
-    artefacts.plan.write_text(planned.to_json())
-    artefacts.certificate.write_text(publish_support.certify(image, planned, pair))
-    artefacts.sbom.write_text("{}")
-    return artefacts
+    return build_container(space, planned, pair, tmp_path)
 
 
 def test_it_goes_to_a_directory_and_into_the_catalog(
@@ -71,6 +55,14 @@ def test_it_goes_nowhere_that_is_made_for_disks(
 ) -> None:
     with pytest.raises(HallmarkError, match="is a container image: it doesn't go to"):
         publish(made, destination=destination, public_key=pair.public, workspace=space, now=NOW)
+
+
+def test_a_registry_takes_no_disk(
+    sample_plan: Plan, space: Workspace, pair: keys.KeyPair, tmp_path: Path
+) -> None:
+    disk = build(space, sample_plan, pair)
+    with pytest.raises(HallmarkError, match="is a disk: it doesn't go to oci:"):
+        publish(disk, destination="oci://127.0.0.1:9", public_key=pair.public, workspace=space, now=NOW)
 
 
 def test_the_gate_is_the_same(made: Artefacts, space: Workspace, pair: keys.KeyPair, tmp_path: Path) -> None:
