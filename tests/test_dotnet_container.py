@@ -15,6 +15,7 @@ import pytest
 
 from builder.image import container, outputs
 from builder.pipeline import Pipeline
+from builder.publish.release import Release
 from builder.recipe import Plan
 from builder.release import release
 from builder.run import run
@@ -23,6 +24,7 @@ from builder.vm.acceleration import probe
 from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import testkit
+from tests import oci_registry
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -169,6 +171,22 @@ def test_it_is_certified_published_and_in_the_catalog(
     assert {"certificate", "sbom", "report", "packages"} <= set(entry["files"])
     page = (workspace.catalog / RECIPE / image.root.name / "index.html").read_text()
     assert f"sha256:{record.digest}" in page and "podman run" in page
+
+
+def test_podman_pulls_it_from_a_registry_and_runs_it(
+    image: Artefacts, workspace: Workspace, podman: Podman, program: Path, tmp_path: Path
+) -> None:
+    with oci_registry.serve(tmp_path) as registry:
+        destination = registry.destination()
+        release(workspace, RECIPE, version=image.root.name, destination=destination, mirrors=None, reports=[])
+        found = Release.read(image.release).location(destination)
+        assert found is not None
+        pulled = podman("pull", "--quiet", "--tls-verify=false", found.url).stdout.split()[-1]
+    [record] = outputs.load(image.outputs)
+    [known] = json.loads(podman("image", "inspect", pulled).stdout)
+    assert known["Digest"] == f"sha256:{record.digest}"
+    done = podman(*RUN, "-v", f"{program}:/opt/app-root/app:ro", pulled, "/usr/libexec/s2i/run", "7", "2")
+    assert testkit.expected_output([7, 2])["sum-of-squares"] in done.stdout
 
 
 @pytest.mark.parametrize("host", ["sample-9", "sample-atomic-9"])

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,72 +21,20 @@ from builder.publish.registry import CREDENTIALS, SBOM_TYPE
 from builder.publish.release import Release
 from builder.publish.states import Actor, change, rollback
 from builder.recipe import Plan, find, load, plan
-from builder.run import run, spawn
+from builder.run import run
 from builder.workspace import Artefacts, Workspace
 from certification import keys
+from tests.oci_registry import PASSWORD, RECIPE, Registry, serve
 
 pytestmark = pytest.mark.system
 
-RECIPE = "dotnet-sample-9"
 VERSIONS = ("9.20261121.0", "9.20261122.0")
-PASSWORD = "opensesame-7"
-#: bcrypt of that, as htpasswd writes it.
-_HASH = "$2b$04$oM4xUKVCg/sKBTrHGCR5iOnRQuyT5343IjjdOdnqv2teyQWm0aUfC"
 _COPY = ("skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false")
-
-
-@dataclass(frozen=True)
-class Registry:
-    host: str
-    data: Path
-
-    def destination(self, namespace: str = "team") -> str:
-        return f"oci://{self.host}/{namespace}"
-
-    def manifest(self, reference: str, namespace: str = "team") -> bytes:
-        """What any client gets for a tag (``:9``) or a digest (``@sha256:…``)."""
-        address = f"docker://{self.host}/{namespace}/{RECIPE}{reference}"
-        return run(("skopeo", "inspect", "--raw", "--tls-verify=false", address)).stdout.encode()
-
-    def tags(self, namespace: str = "team") -> list[str]:
-        address = f"docker://{self.host}/{namespace}/{RECIPE}"
-        found = json.loads(run(("skopeo", "list-tags", "--tls-verify=false", address)).stdout)
-        return sorted(found["Tags"])
-
-
-@contextmanager
-def _registry(directory: Path, *, password: bool = False) -> Iterator[Registry]:
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("no registry server is installed (Fedora has no package of one)")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    (directory / "htpasswd").write_text(f"builder:{_HASH}\n")
-    settings = {
-        "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-        **({"auth": {"htpasswd": {"realm": "r", "path": str(directory / "htpasswd")}}} if password else {}),
-    }
-    (directory / "config.json").write_text(json.dumps(settings))
-    with spawn(
-        ("docker-registry", "serve", directory / "config.json"), log_file=directory / "log"
-    ) as process:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield Registry(f"127.0.0.1:{port}", directory / "data")
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with _registry(tmp_path_factory.mktemp("registry")) as running:
+    with serve(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
 
@@ -177,7 +121,7 @@ def test_a_version_never_becomes_another_image(
 def test_a_registry_that_gives_back_other_bytes_is_found_out(
     made: list[Artefacts], send: Send, tmp_path: Path
 ) -> None:
-    with _registry(tmp_path) as own:
+    with serve(tmp_path) as own:
         release = send(made[0], own.destination())
         layer = json.loads(own.manifest(f"@sha256:{release.image.digest}"))["layers"][0]["digest"]
         name = layer.removeprefix("sha256:")
@@ -230,7 +174,7 @@ def test_credentials_are_used_and_never_shown(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "home"))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
     log.configure(verbose=True)
-    with _registry(tmp_path, password=True) as own:
+    with serve(tmp_path, password=True) as own:
         with pytest.raises(HallmarkError, match="the registry refuses") as caught:
             send(made[0], own.destination())
         assert "skopeo login" in str(caught.value) and CREDENTIALS in str(caught.value)
