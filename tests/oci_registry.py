@@ -1,10 +1,14 @@
-"""A container registry on the loopback: Debian's docker-registry."""
+"""A container registry on the loopback: Debian's docker-registry, unpacked and not installed.
+
+Its package would start a server of its own, on every address of the machine.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from builder.run import run, spawn
+from builder.workspace import Workspace, atomic_directory
 
 __all__ = ["PASSWORD", "RECIPE", "Registry", "serve"]
 
@@ -46,12 +51,23 @@ class Registry:
         return sorted(found["Tags"])
 
 
+def _program() -> Path:
+    if shutil.which("apt-get") is None:
+        pytest.skip("the registry server of these tests comes from Debian, and this is not Debian")
+    unpacked = Workspace.default().cache / "docker-registry"
+    if not unpacked.exists():
+        with atomic_directory(unpacked) as new, tempfile.TemporaryDirectory(dir="/var/tmp") as work:
+            run(("apt-get", "--quiet=2", "update"), timeout=600)
+            run(("apt-get", "--quiet=2", "download", "docker-registry"), cwd=Path(work), timeout=600)
+            [package] = Path(work).glob("*.deb")
+            run(("dpkg-deb", "--extract", package, new))
+    return unpacked / "usr/bin/docker-registry"
+
+
 @contextmanager
 def serve(directory: Path, *, password: bool = False) -> Iterator[Registry]:
     """Run a registry below ``directory``; with ``password`` it lets only the user ``builder`` in."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("no registry server is installed (Fedora has no package of one)")
+    program = _program()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     (directory / "htpasswd").write_text(f"builder:{_HASH}\n")
@@ -63,9 +79,7 @@ def serve(directory: Path, *, password: bool = False) -> Iterator[Registry]:
         **({"auth": {"htpasswd": {"realm": "r", "path": str(directory / "htpasswd")}}} if password else {}),
     }
     (directory / "config.json").write_text(json.dumps(settings))
-    with spawn(
-        ("docker-registry", "serve", directory / "config.json"), log_file=directory / "log"
-    ) as process:
+    with spawn((program, "serve", directory / "config.json"), log_file=directory / "log") as process:
         deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
