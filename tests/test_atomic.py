@@ -135,6 +135,7 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
 def _forward(machine: Machine, port: int) -> None:
     """The repository of this host under the guest's own loopback: it reaches nothing else."""
     connection = machine.connection
+    _sh(machine, "setsebool sshd_port_forwarding on")
     forward = f"127.0.0.1:{_PORT}:127.0.0.1:{port}"
     run(("ssh", "-F", connection.config, "-O", "forward", "-R", forward, ssh.ALIAS))
 
