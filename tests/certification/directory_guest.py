@@ -48,29 +48,32 @@ class DirectoryAccess:
 
     def inventory(self) -> Inventory:
         if self._inventory is None:
-            entries = {"/": self._entry("/", self.root)}
-            for directory, names, files in os.walk(self.root):
+            root = str(self.root)
+            entries = {"/": self._entry("/", root)}
+            for directory, names, files in os.walk(root):
+                inside = directory[len(root) :]
                 for name in [*names, *files]:
-                    path = Path(directory) / name
-                    guest_path = "/" + path.relative_to(self.root).as_posix()
-                    entries[guest_path] = self._entry(guest_path, path)
+                    entries[f"{inside}/{name}"] = self._entry(f"{inside}/{name}", f"{directory}/{name}")
             for number in range(self._filler):
                 path = f"/usr/lib/filler-{number}"
                 entries[path] = Entry(path, "f", 0o644, 0, 0, 0, 0.0, 0)
             self._inventory = Inventory(entries)
         return self._inventory
 
-    def _entry(self, guest_path: str, path: Path) -> Entry:
-        found = path.lstat()
+    def _entry(self, guest_path: str, path: str) -> Entry:
+        # Strings, not Path objects: hundreds of small trees are listed, and the objects would take the time.
+        found = os.lstat(path)
         kind = _KINDS[stat.S_IFMT(found.st_mode)]
-        try:
-            label = os.getxattr(path, "security.selinux", follow_symlinks=False).rstrip(b"\0").decode()
-        except OSError:
-            label = None
-        try:
-            capability = os.getxattr(path, "security.capability", follow_symlinks=False).hex()
-        except OSError:
-            capability = None
+        label = capability = None
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name == "security.selinux":
+                label = os.getxattr(path, name, follow_symlinks=False).rstrip(b"\0").decode()
+            elif name == "security.capability":
+                capability = os.getxattr(path, name, follow_symlinks=False).hex()
+        digest = None
+        if kind == "f":
+            with open(path, "rb") as content:  # noqa: PTH123
+                digest = hashlib.sha256(content.read()).hexdigest()
         return Entry(
             path=guest_path,
             type=kind,  # type: ignore[arg-type]  # one of find's letters
@@ -80,10 +83,10 @@ class DirectoryAccess:
             size=found.st_size,
             mtime=found.st_mtime,
             device=found.st_dev,
-            link=str(path.readlink()) if kind == "l" else "",
+            link=os.readlink(path) if kind == "l" else "",  # noqa: PTH115
             label=label,
             capability=capability,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest() if kind == "f" else None,
+            sha256=digest,
         )
 
     def read_bytes(self, path: str) -> bytes | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import rpm_rs
@@ -117,6 +118,13 @@ def erase(database: Path, name: str) -> None:
 
 
 def _build(work: Path, package: Made, number: int) -> Path:
+    target = work / f"{number}-{package.name}.rpm"
+    target.write_bytes(_built(package))
+    return target
+
+
+@cache
+def _built(package: Made) -> bytes:
     builder = rpm_rs.PackageBuilder(package.name, package.version, "MIT", package.arch, package.name)
     builder.using_config(
         rpm_rs.BuildConfig(
@@ -135,9 +143,7 @@ def _build(work: Path, package: Made, number: int) -> Path:
     for path in package.documents:
         builder.with_file_contents(b"a document", rpm_rs.FileOptions.new(path, doc=True))
     made = builder.build_and_sign(rpm_rs.Signer(_KEY.read_bytes())) if package.signed else builder.build()
-    target = work / f"{number}-{package.name}.rpm"
-    target.write_bytes(made.to_bytes())
-    return target
+    return bytes(made.to_bytes())
 
 
 def _rpm(database: Path, *arguments: str) -> None:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 from recipe_tree import BASE, RecipeTree
 
 from builder.recipe import Plan, RecipeError, Reference, find, load, names, plan, schema, syntax
@@ -182,6 +181,8 @@ def test_the_schema_in_the_tree_is_current() -> None:
 
 def test_editors_accept_every_recipe_and_refuse_a_mistake() -> None:
     """The schema by a validator that knows nothing of the models that it was made from."""
+    from jsonschema import Draft202012Validator  # here alone: it takes a second to load, in every worker
+
     validator = Draft202012Validator(json.loads(schema.text()))
     files = [*IMAGES.glob("*.yaml"), *(IMAGES / "layers").glob("*.yaml")]
     for path in files:
