@@ -7,6 +7,7 @@ what it had not finished.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from builder.vm.machine import Machine, boot
 from builder.vm.serial import SerialLog
 from builder.workspace import Artefacts, Workspace
 from certification import catalogue, observe, policy
+from certification.catalogue import Catalogue
 from certification.model import OstreeClaim, View
 
 __all__ = [
     "Look",
     "acceleration_for",
     "claim_of",
+    "left_out",
     "look_at",
     "observe_booted",
     "ostree_claim_of",
@@ -103,6 +106,22 @@ def views_of(plan: Plan) -> tuple[Look, ...]:
     return (*booted, Look("disk"), Look("format"))
 
 
+def left_out(look: Look, looks: Sequence[Look], known: Catalogue) -> tuple[str, ...]:
+    """What this look leaves to another booted one, because no firmware changes it.
+
+    The areas are dealt out in turn: what is asked of one program of the guest stays together, and the looks
+    that run side by side take about as long.
+    """
+    booted = [other for other in looks if other.firmware]
+    if look.firmware is None:
+        return ()
+    once = [entry for entry in known if entry.once]
+    areas = sorted({entry.area for entry in once})
+    return tuple(
+        entry.id for entry in once if booted[areas.index(entry.area) % len(booted)].name != look.name
+    )
+
+
 def sharing_of(acceleration: Acceleration, looks: int) -> Sharing:
     """How so many looks, of whatever images, share this host."""
     return side_by_side(acceleration, memory_mib=_GUEST_MIB, wanted=looks)
@@ -118,7 +137,6 @@ def look_at(
 ) -> list[Future[StageReport]]:
     """Ask the pool for every look at an image that is not up to date; what goes wrong is in the futures."""
     looks = views_of(plan)
-    first = next((look.firmware for look in looks if look.firmware), None)
     known = catalogue.load()
     asked = policy.optional(plan.certification.policies, catalogue=known)
 
@@ -127,6 +145,7 @@ def look_at(
         if image is None:
             raise HallmarkError("the image was never finished", where=artefacts.root, hint="build it first")
         ostree = ostree_claim_of(artefacts, plan)
+        elsewhere = left_out(look, looks, known)
         return run_stage(
             artefacts,
             f"observe-{look.name}",
@@ -138,6 +157,7 @@ def look_at(
                 "claim": claim_of(plan),
                 "ostree": ostree.model_dump_json() if ostree else "",
                 "asked": " ".join(name for name in asked if look.view in known[name].views),
+                "elsewhere": " ".join(elsewhere),
             },
             outputs=(look.observations(artefacts), look.evidence(artefacts)),
             make=lambda: _take(
@@ -148,7 +168,7 @@ def look_at(
                 acceleration,
                 cpus=sharing.cpus,
                 asked=asked,
-                again=look.firmware not in (None, first),
+                elsewhere=elsewhere,
             ),
         )
 
@@ -164,7 +184,7 @@ def _take(
     *,
     cpus: int,
     asked: tuple[str, ...],
-    again: bool,
+    elsewhere: tuple[str, ...],
 ) -> None:
     image = artefacts.output(plan.image_format)
     work = workspace.work / f"observe-{artefacts.root.parent.name}-{look.name}"
@@ -201,7 +221,7 @@ def _take(
                 out=out,
                 logs=artefacts.log,
                 claim=claim_of(plan),
-                again=again,
+                elsewhere=elsewhere,
             )
         target = look.observations(artefacts).parent
         target.parent.mkdir(exist_ok=True)
@@ -219,7 +239,7 @@ def observe_booted(
     out: Path,
     logs: Path,
     claim: str | None = None,
-    again: bool = False,
+    elsewhere: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
 ) -> None:
     """Boot an image and look at it. A guest that doesn't boot, or breaks, is a result: errors, recorded.
@@ -239,7 +259,7 @@ def observe_booted(
                 logs=logs,
                 ssh_config=machine.ssh_config,
                 claim=claim,
-                again=again,
+                elsewhere=elsewhere,
                 variant=firmware,
                 only=only,
             )

@@ -317,7 +317,7 @@ def _merge(
     for run in concerned:
         own = [observation for observation in run.observations if observation.requirement == entry.id]
         seen += own
-        if not own and not (entry.once and run.record is not None and run.record.again):
+        if not own and not (entry.once and run.record is not None and entry.id in run.record.elsewhere):
             errors.append(f"{run.name}: no verdict")
         errors += [f"{run.name}: {item.message}" for item in own if item.outcome == "error"]
     if errors:
@@ -335,7 +335,7 @@ def _merge(
     if passes:
         return "pass", "", tuple(seen)
     if not seen:
-        return "error", "nobody looked: it is decided in the first booted look", ()
+        return "error", "nobody looked: each booted look left it to another", ()
     return "not-applicable", "; ".join(dict.fromkeys(item.message for item in seen)), tuple(seen)
 
 

@@ -57,7 +57,7 @@ AREAS = (
     "support",
     "container",
 )
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -171,7 +171,7 @@ class Requirement(Model):
 
     ``views`` are the ways to look that can prove it. ``not_provable_here`` says what would prove it when none
     can (a real Azure or Hyper-V host); such an entry is listed in every report and decided in none. ``once``:
-    the firmware makes no difference, so that the first booted look decides for those that follow.
+    the firmware makes no difference, so that one of the booted looks decides for all.
     ``optional``: it is looked at only when it is asked for, because a policy in force selects it.
     """
 
@@ -267,9 +267,9 @@ class RunRecord(Model):
     problem makes the run an error. ``before`` and ``after`` identify the image's bytes at both ends; both are
     empty for a running machine of which nobody has the image. ``console`` are the last lines of the guest's
     serial console where something went wrong. ``recorded`` is when the look was taken that this one repeats
-    from its recording. ``claim`` is what the image was called, where it was called anything. ``again``:
-    another firmware was looked at before, so that what is decided once is left out. ``ostree`` is what an
-    ostree host was said to run.
+    from its recording. ``claim`` is what the image was called, where it was called anything.
+    ``elsewhere`` are the requirements that another booted look decides, and this one left out. ``ostree`` is
+    what an ostree host was said to run.
     """
 
     format: int = RUN_FORMAT
@@ -286,7 +286,7 @@ class RunRecord(Model):
     console: tuple[str, ...] = ()
     recorded: str | None = None
     claim: str | None = None
-    again: bool = False
+    elsewhere: tuple[str, ...] = ()
     ostree: OstreeClaim | None = None
 
 

@@ -40,7 +40,7 @@ def observe(
     variant: str | None = None,
     claim: str | None = None,
     ostree: OstreeClaim | None = None,
-    again: bool = False,
+    elsewhere: tuple[str, ...] = (),
     force_tcg: bool = False,
     deadline: float | None = None,
     suites: Path = SUITES,
@@ -61,7 +61,7 @@ def observe(
     :param claim: what the certificate will call the image, ``ID:RELEASE`` as in os-release (``rhel:9.8``):
         the facts about that are what the image must meet. Default: whatever the guest says that it is.
     :param ostree: what an ostree host is said to run; None: nobody says.
-    :param again: another firmware was looked at before; leave out what is decided once.
+    :param elsewhere: requirements that another booted look decides; leave them out.
     :param deadline: seconds; default: ``DEADLINES``.
     :param only: look at these requirements alone.
     :param asked: optional requirements to look at, too (``certification.policy.optional``).
@@ -90,14 +90,10 @@ def observe(
         argv += ["--hallmark-claim", claim]
     if ostree is not None:
         argv += ["--hallmark-ostree", ostree.model_dump_json()]
-    if again:
-        argv += ["--hallmark-again"]
     if force_tcg:
         argv += ["--hallmark-force-tcg"]
-    if only:
-        argv += ["--hallmark-only", ",".join(only)]
-    if asked:
-        argv += ["--hallmark-asked", ",".join(asked)]
+    for option, names in (("only", only), ("asked", asked), ("elsewhere", elsewhere)):
+        argv += [f"--hallmark-{option}", ",".join(names)] if names else []
     argv += [str(suites)]
     # The suites are read from the project, not from wherever the caller stands; bytecode would change their
     # digest directory under a running certification.

@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hallmark-ssh-config", help="booted view: ssh_config with a host named `subject`")
     group.addoption("--hallmark-variant", help="booted view: the firmware, such as bios")
     group.addoption(
-        "--hallmark-again", action="store_true", help="leave out what an earlier booted look decided"
+        "--hallmark-elsewhere", help="comma-separated requirement ids that another booted look decides"
     )
     group.addoption("--hallmark-claim", help="what the image is called, ID:RELEASE; default: what it says")
     group.addoption("--hallmark-ostree", help="what an ostree host is said to run, as JSON")

@@ -61,7 +61,8 @@ class Session:
         self.ostree: OstreeClaim | None = (
             OstreeClaim.model_validate_json(said) if said else run.ostree if run else None
         )
-        self.again = bool(option("hallmark_again")) or (run.again if run else False)
+        given = option("hallmark_elsewhere")
+        self.elsewhere: tuple[str, ...] = tuple(given.split(",")) if given else run.elsewhere if run else ()
         self.started = datetime.now(UTC)
         self.before = (run.before if run else "") if self.recording else self.identity()
         self._began = time.monotonic()
@@ -131,7 +132,7 @@ class Session:
 
     def decides(self, entry: Requirement) -> bool:
         """Whether this look is asked about a requirement, if it is one of its view."""
-        if self.again and entry.once:
+        if entry.id in self.elsewhere:
             return False
         if self.only is None:
             return not entry.optional or entry.id in self.asked
@@ -178,7 +179,7 @@ class Session:
             seconds=round(time.monotonic() - self._began, 2),
             recorded=self._recorded,
             claim=self.claim,
-            again=self.again,
+            elsewhere=self.elsewhere,
             ostree=self.ostree,
         )
         self.evidence.seal(record.model_dump(mode="json"))

@@ -9,10 +9,12 @@ import pytest
 
 from builder.certify import judge_looks
 from builder.errors import HallmarkError
-from builder.looks import ostree_claim_of, views_of
+from builder.looks import Look, left_out, ostree_claim_of, views_of
 from builder.ostree import Commit
 from builder.recipe import Plan, find, load, plan
+from builder.vm.firmware import Firmware
 from builder.workspace import Artefacts
+from certification import catalogue
 from certification.observe import give_up
 
 
@@ -49,6 +51,23 @@ def test_looks_that_went_wrong_leave_a_report_no_certificate_and_are_taken_again
     assert kinds <= {"error", "not-provable-here"} and "error" in kinds
     page = artefacts.report_html.read_text()
     assert "Serial console, booted (uefi)" in page and "Kernel panic - not syncing" in page
+
+
+@pytest.mark.parametrize("firmware", [("uefi",), ("uefi", "bios"), ("uefi", "uefi-secure", "bios")])
+def test_what_no_firmware_changes_is_decided_by_one_look(firmware: tuple[Firmware, ...]) -> None:
+    known = catalogue.load()
+    looks = (*(Look("booted", kind) for kind in firmware), Look("disk"), Look("format"))
+    once = sorted(entry.id for entry in known if entry.once)
+    decided = [
+        entry
+        for look in looks
+        for entry in once
+        if look.firmware and entry not in left_out(look, looks, known)
+    ]
+    assert sorted(decided) == once
+    assert left_out(Look("disk"), looks, known) == ()
+    areas = [{entry.partition(".")[0] for entry in left_out(look, looks, known)} for look in looks]
+    assert len(firmware) == 1 or areas[0] != areas[1], "each has its share"
 
 
 def test_an_ostree_host_is_held_to_its_recipe_and_to_what_was_built(tmp_path: Path, sample: Plan) -> None:

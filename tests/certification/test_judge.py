@@ -333,16 +333,21 @@ def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) 
 
 
 @pytest.mark.parametrize(
-    ("first", "again", "kind"),
+    ("first", "elsewhere", "kind"),
     [
-        ({"three": "pass", "four": "pass"}, True, "pass"),
-        ({"three": "fail", "four": "pass"}, True, "fail"),
-        ({"four": "pass"}, True, "error"),  # the first look has to decide
-        ({"three": "pass", "four": "pass"}, False, "error"),  # the second was not told to leave it out
+        ({"three": "pass", "four": "pass"}, ("azure.three",), "pass"),
+        ({"three": "fail", "four": "pass"}, ("azure.three",), "fail"),
+        ({"four": "pass"}, ("azure.three",), "error"),  # the first look has to decide
+        ({"three": "pass", "four": "pass"}, (), "error"),  # the second was not told to leave it out
     ],
 )
 def test_what_no_firmware_changes_is_decided_once(
-    tmp_path: Path, toy_catalogue: Path, toy_policies: Path, first: dict[str, str], again: bool, kind: str
+    tmp_path: Path,
+    toy_catalogue: Path,
+    toy_policies: Path,
+    first: dict[str, str],
+    elsewhere: tuple[str, ...],
+    kind: str,
 ) -> None:
     file = toy_catalogue / "azure.yaml"
     text = file.read_text()
@@ -352,5 +357,5 @@ def test_what_no_firmware_changes_is_decided_once(
     looks.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass"})
     looks.look("disk", {"one": "pass"})
     looks.look("booted", first, variant="uefi")
-    looks.look("booted", {"four": "pass"}, variant="bios", again=again)
+    looks.look("booted", {"four": "pass"}, variant="bios", elsewhere=elsewhere)
     assert kinds(looks.judge())["three"] == kind

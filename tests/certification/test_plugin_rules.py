@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,9 +234,9 @@ def test_testinfras_own_plugin_is_refused(tmp_path: Path, plain_image: Path) -> 
     assert done.returncode == 4 and "must not be loaded" in done.stderr
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_what_is_decided_once_is_left_out_of_the_looks_that_follow(
-    tmp_path: Path, plain_image: Path, again: bool
+@pytest.mark.parametrize("elsewhere", [(), ("azure.first",)])
+def test_what_another_look_decides_is_left_out(
+    tmp_path: Path, plain_image: Path, elsewhere: tuple[str, ...]
 ) -> None:
     catalogue = write_catalogue(tmp_path / "catalogue", [entry("always"), entry("first", once=True)])
     suites = tmp_path / "suites"
@@ -244,11 +245,12 @@ def test_what_is_decided_once_is_left_out_of_the_looks_that_follow(
              for n in ("always", "first"))  # fmt: skip
     (suites / "test_toy.py").write_text(HEAD + "".join(tests))
     out = tmp_path / "out"
-    observe("format", plain_image, out=out, logs=tmp_path, suites=suites, catalogue=catalogue, again=again)
+    given: dict[str, Any] = {"suites": suites, "catalogue": catalogue, "elsewhere": elsewhere}
+    observe("format", plain_image, out=out, logs=tmp_path, **given)
     run = load_run(out)
-    assert run.record is not None and run.record.again is again and run.record.problems == ()
+    assert run.record is not None and run.record.elsewhere == elsewhere and run.record.problems == ()
     seen = {item.requirement: item.outcome for item in run.observations}
-    assert seen == {"azure.always": "pass", **({} if again else {"azure.first": "pass"})}
+    assert seen == {"azure.always": "pass", **({} if elsewhere else {"azure.first": "pass"})}
 
 
 @pytest.mark.parametrize(
