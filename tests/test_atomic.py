@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 _KEYS = PROJECT / "images/sample-distribution/keys"
 _SIGNER = "4289A0585D393B761423296BAA81A34A9A583DEE"
 _PORT = 8990
+_NEVER = ("usr/lib/greenboot/check/required.d/90-never", "#!/bin/sh\necho no good\nexit 1\n")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,19 @@ def test_a_host_is_updated_and_goes_back(
         machine.reboot()
         assert _deployed(machine) == [first.checksum, second]
         assert _sh(machine, "test ! -e /usr/share/update && cat /etc/motd /var/lib/mine") == "mine\ndata\n"
+
+        # Good by all signatures, and still not fit for use: the host finds out by itself, and goes back.
+        _forward(machine, port)
+        unfit = _publish(served, first, tmp_path, "unfit", program=_NEVER)
+        _sh(machine, "ostree admin upgrade", timeout=300)
+        machine.reboot()
+        assert _deployed(machine)[0] == unfit
+        machine.reboot(ask=False)
+        machine.settle()
+        assert _deployed(machine) == [first.checksum, unfit]
+        assert f"The update to {unfit} was taken back" in _sh(machine, "cat /run/motd.d/health-check")
+        assert _sh(machine, "systemctl is-active health-check boot-complete.target") == "active\nactive\n"
+        assert _sh(machine, "cat /etc/motd /var/lib/mine") == "mine\ndata\n"
 
 
 def _closed_but_its_own(machine: Machine) -> None:
@@ -140,16 +154,29 @@ def _forward(machine: Machine, port: int) -> None:
     run(("ssh", "-F", connection.config, "-O", "forward", "-R", forward, ssh.ALIAS))
 
 
-def _publish(repo: Path, parent: Commit, work: Path, word: str, *, sign: bool = True) -> str:
-    """One more commit of the same ref, with one more file; returns its checksum."""
+def _publish(
+    repo: Path,
+    parent: Commit,
+    work: Path,
+    word: str,
+    *,
+    sign: bool = True,
+    program: tuple[str, str] | None = None,
+) -> str:
+    """One more commit of the same ref, with one more file, and a program if one is given; returns its
+    checksum.
+    """
     overlay = work / word
     (overlay / "usr/share").mkdir(parents=True)
     (overlay / "usr/share/update").write_text(f"{word}\n")
-    for path, kind in (
-        ("", "root_t"),
-        *((name, "usr_t") for name in ("usr", "usr/share", "usr/share/update")),
-    ):
-        os.setxattr(overlay / path, "security.selinux", f"system_u:object_r:{kind}:s0\0".encode())
+    if program is not None:
+        path = overlay / program[0]
+        path.parent.mkdir(parents=True)
+        path.write_text(program[1])
+        path.chmod(0o755)
+    for path in (overlay, *overlay.rglob("*")):
+        kind = "root_t" if path == overlay else "lib_t" if "lib" in path.parts else "usr_t"
+        os.setxattr(path, "security.selinux", f"system_u:object_r:{kind}:s0\0".encode())
     checksum = ostree(
         "commit",
         f"--branch={parent.ref}",

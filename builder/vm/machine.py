@@ -103,16 +103,18 @@ class Machine:
         """Wait until systemd has nothing left to start (cloud-init included); the state is in ``stdout``."""
         return self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout)
 
-    def reboot(self, *, deadline: float = 600) -> float:
+    def reboot(self, *, deadline: float = 600, ask: bool = True) -> float:
         """Restart the guest by its own means and wait until it is another boot; returns the seconds it took.
 
+        :param ask: False: it is about to restart by itself, and is only waited for.
         :raises HallmarkError: see ``wait_for_ssh``.
         """
         began = time.monotonic()
         before = self._boot_id()
         self._resets += 1
         try:
-            self.run(["sudo", "systemctl", "--no-block", "reboot"], timeout=60)
+            if ask:
+                self.run(["sudo", "systemctl", "--no-block", "reboot"], timeout=60)
         except CommandFailed as error:
             log.debug(f"the connection went down with the guest: {error.what}")
         self.connection.disconnect()

@@ -276,16 +276,35 @@ def test_nothing_fatal(guest: Guest, check: Checks) -> None:
     check.empty("fatal lines", observed=[line for line in log if fatal.search(line)])
 
 
-@requirement("atomic.greenboot")
+# greenboot's, and that of the layer for where there is no greenboot.
+_HEALTH_CHECKS = ("greenboot-healthcheck.service", "health-check.service")
+
+
+@requirement("atomic.greenboot", views=("disk",))
 def test_health_checks(guest: Guest, check: Checks) -> None:
-    if guest.os_release.get("VARIANT_ID") != "edge" and "greenboot" not in guest.package_names:
-        not_applicable("this is no RHEL for Edge host, and greenboot isn't installed")
-    for name in ("greenboot", "greenboot-default-health-checks"):
-        check.contains("packages", expected=name, observed=guest.package_names)
-    check.true("greenboot-healthcheck starts", observed=guest.unit("greenboot-healthcheck.service").starts)
+    if guest.os_release.get("VARIANT_ID") == "edge" or "greenboot" in guest.package_names:
+        for name in ("greenboot", "greenboot-default-health-checks"):
+            check.contains("packages", expected=name, observed=guest.package_names)
+    starts = [name for name in _HEALTH_CHECKS if guest.unit(name).starts]
+    check.true(
+        "health checks that start",
+        observed=bool(starts),
+        expected=" or ".join(_HEALTH_CHECKS),
+        otherwise="none",
+    )
     scripts = guest.glob("/etc/greenboot/check/required.d/*") + guest.glob(
         "/usr/lib/greenboot/check/required.d/*"
     )
     check.true("required checks", observed=bool(scripts), expected="at least one", otherwise="none")
     dull = [p for p in scripts if not ((e := guest.inventory.get(p)) and e.mode & 0o111)]
     check.empty("required checks that can't be run", observed=dull)
+
+
+@requirement("atomic.greenboot", views=("booted",))
+def test_the_host_found_itself_healthy(guest: Guest, check: Checks) -> None:
+    units = " ".join(_HEALTH_CHECKS)
+    states = guest.command(
+        f"for i in $(seq 60); do systemctl is-active {units} | grep -qx activating || break; sleep 1; done; "
+        f"systemctl is-active {units}; true"
+    ).split()
+    check.contains("states of the health checks after this start", expected="active", observed=states)

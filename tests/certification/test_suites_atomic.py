@@ -149,6 +149,7 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("atomic.lifecycle", {"/etc/os-release": 'ID=rhel\nVERSION_ID="7.9"\nVARIANT_ID=atomic.host\n'}),
     ("atomic.greenboot", {"/usr/lib/greenboot/check/required.d/01.sh 755": None, "/usr/lib/greenboot/check/required.d/01.sh 644": "x"}),
     ("atomic.greenboot", {"/etc/systemd/system/multi-user.target.wants/greenboot-healthcheck.service": None}),
+    ("atomic.greenboot", {"/usr/lib/greenboot/check/required.d/01.sh 755": None}),
     ("atomic.bootc-lints", {"/run/.containerenv": "x"}),
     ("atomic.bootc-lints", {f"{MODULES}/vmlinuz": None}),
     ("atomic.bootc-lints", {"/var/run": None, "/var/run/": ""}),
@@ -223,6 +224,14 @@ def test_one_broken_thing_turns_it_red(
         (
             "atomic.tmp-permissions",
             {"/var/tmp/ 1777": None, "/usr/lib/tmpfiles.d/tmp.conf": "q /var/tmp 1777 root root 30d\n"},
+        ),
+        (
+            "atomic.greenboot",
+            {
+                "/etc/systemd/system/multi-user.target.wants/greenboot-healthcheck.service": None,
+                "/usr/lib/systemd/system/health-check.service": "[Install]\n",
+                "/etc/systemd/system/multi-user.target.wants/health-check.service": "->/usr/lib/systemd/system/health-check.service",
+            },
         ),
         # A vendor's tree may bring remotes for those who want them.
         (

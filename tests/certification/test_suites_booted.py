@@ -69,6 +69,7 @@ GOOD: dict[str, Answers] = {
     "atomic.tmp-permissions": {"stat": "1777 root:root /tmp\n1777 root:root /var/tmp"},
     "atomic.privileged-commands": {"nobody|true$": "", "command -v": "x", "undeploy|cancel|docker": (1, "")},
     "atomic.journal-fatal": {"journalctl": LOG},
+    "atomic.greenboot": {"is-active": "inactive\nactive"},
     "atomic.commit-signature": {"admin status": STATUS, f"show .*-remote=vendor {'ab' * 32}": SIGNED},
     "atomic.fsck": {"certification-": f"status: 0\n{FSCK}\nremoved", "findmnt": "/dev/sda4[/ostree/deploy/os/deploy/x.0/usr]", "find /usr": ""},
 }  # fmt: skip
@@ -143,6 +144,7 @@ BAD: list[tuple[str, Answers]] = [
     ("atomic.privileged-commands", {"undeploy|cancel|docker": ""}),
     ("atomic.journal-fatal", {"journalctl": LOG + "\nx[1]: segfault at 0 ip 0"}),
     ("atomic.journal-fatal", {"journalctl": ""}),
+    ("atomic.greenboot", {"is-active": "inactive\nfailed"}),
     ("atomic.fsck", {"certification-": "status: 1\nerror: Repository corruption encountered\nremoved"}),
     ("atomic.fsck", {"certification-": f"status: 0\n{FSCK.replace('of 1', 'of 0')}\nremoved"}),
     ("atomic.fsck", {"certification-": (1, "")}),
