@@ -288,7 +288,7 @@ def start(
             user=user,
             public_key=identity.public,
             hostname=hostname,
-            quick_host_keys=acceleration.kind == "tcg",
+            emulated=acceleration.kind == "tcg",
         )
         instance = azure.Instance(machine_id, hostname, user, identity.public, user_data, mac)
         disc, nocloud = scratch / "provisioning.iso", scratch / "cidata.img"

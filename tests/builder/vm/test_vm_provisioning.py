@@ -42,16 +42,17 @@ def test_every_guest_has_its_own_key(tmp_path: Path) -> None:
 
 
 def test_the_user_may_become_root_without_password_and_only_log_in_by_key() -> None:
-    text = seed.cloud_config(user="me", public_key="ssh-ed25519 KEY", hostname="h", quick_host_keys=False)
+    text = seed.cloud_config(user="me", public_key="ssh-ed25519 KEY", hostname="h", emulated=False)
     assert text.startswith("#cloud-config\n")
     config = yaml.safe_load(text)
     (user,) = config["users"]
     assert user["name"] == "me" and user["ssh_authorized_keys"] == ["ssh-ed25519 KEY"]
     assert user["sudo"] == "ALL=(ALL) NOPASSWD:ALL" and user["lock_passwd"] is True
     assert config["ssh_pwauth"] is False
-    assert "ssh_genkeytypes" not in config
-    quick = seed.cloud_config(user="me", public_key="k", hostname="h", quick_host_keys=True)
-    assert yaml.safe_load(quick)["ssh_genkeytypes"] == ["ed25519"]
+    assert "ssh_genkeytypes" not in config and "bootcmd" not in config
+    slow = seed.cloud_config(user="me", public_key="k", hostname="h", emulated=True)
+    config = yaml.safe_load(slow)
+    assert config["ssh_genkeytypes"] == ["ed25519"] and "watchdog_thresh" in config["bootcmd"][0]
 
 
 def test_the_nocloud_disk_has_its_label_and_files(tmp_path: Path) -> None:
