@@ -16,6 +16,7 @@ from builder.errors import HallmarkError
 from builder.run import run
 from certification.catalogue import SUITES, suites_digest
 from certification.catalogue import load as load_catalogue
+from certification.judge import load_run
 from certification.model import Observation, OstreeClaim, Outcome, RunRecord, View
 from certification.mutants.disk import Disk
 from certification.mutants.model import (
@@ -140,10 +141,17 @@ def baseline(
         bytes, this catalogue and these suites.
     """
     if recorded is not None and (recorded / "run.json").exists():
-        record = RunRecord.model_validate_json((recorded / "run.json").read_text(encoding="utf-8"))
+        try:
+            record = load_run(recorded).record
+        except HallmarkError:  # another version's: as good as none
+            record = None
         current = (load_catalogue().digest, suites_digest(SUITES), identity(image))
-        same = (record.catalogue, record.suites, record.before) == current and record.ostree == ostree
-        if same and not record.problems:
+        if (
+            record is not None
+            and (record.catalogue, record.suites, record.before) == current
+            and record.ostree == ostree
+            and not record.problems
+        ):
             return _outcomes(recorded)
     return _look(view, image, work / f"baseline-{view}", force_tcg=force_tcg, ostree=ostree)
 
