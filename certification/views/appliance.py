@@ -29,6 +29,13 @@ _SCRATCH = "/tmp"
 #: Where the appliance has the guest's root.
 _ROOT = "/sysroot"
 _SUPPORTED = ("ext2", "ext3", "ext4", "xfs", "btrfs")
+#: What blkid(8) calls that by which an fstab(5) may name a device.
+_NAMES_OF_DEVICES = {
+    "UUID": "UUID",
+    "LABEL": "LABEL",
+    "PARTUUID": "PART_ENTRY_UUID",
+    "PARTLABEL": "PART_ENTRY_NAME",
+}
 #: What an image may mount; anything else in fstab (nfs, swap, tmpfs) is not part of the disk.
 _DISK_FILESYSTEMS = (*_SUPPORTED, "vfat", "auto")
 
@@ -205,20 +212,32 @@ class Appliance:
         rows = [
             line.split() for line in table.splitlines() if line.strip() and not line.lstrip().startswith("#")
         ]
+        known = self._named_devices()
         for row in sorted((row for row in rows if len(row) >= 3), key=lambda row: row[1].count("/")):
             source, point, kind = row[:3]
             if point == "/" or not point.startswith("/") or kind not in _DISK_FILESYSTEMS:
                 continue
-            name, _, value = source.partition("=")
-            value = value.strip('"')
-            if name == "UUID":
-                yield self._guest.findfs_uuid(value), point
-            elif name == "LABEL":
-                yield self._guest.findfs_label(value), point
-            elif name == "PARTUUID":
-                yield self._guest.findfs_partuuid(value), point
-            elif source.startswith("/dev/mapper/"):
+            if source.startswith("/dev/mapper/"):
                 yield source, point
+                continue
+            name, _, value = source.partition("=")
+            device = known.get((name, value.strip('"').replace("\\040", " ").lower()))
+            # Whether what isn't there may be missing, azure.fstab-persistent-ids judges: it is left out here.
+            if device is not None:
+                yield device, point
+
+    def _named_devices(self) -> dict[tuple[str, str], str]:
+        """The devices by what an fstab may call them: the word before ``=``, the value in lower case."""
+        found: dict[tuple[str, str], str] = {}
+        for device in [*self._guest.list_partitions(), *self._guest.lvs()]:
+            try:
+                says = self._guest.blkid(device)
+            except RuntimeError:  # nothing is on it, nothing is said about it
+                continue
+            for name, key in _NAMES_OF_DEVICES.items():
+                if says.get(key):
+                    found.setdefault((name, says[key].replace("\\ ", " ").lower()), str(device))
+        return found
 
     def _is_file(self, path: str) -> bool:
         return bool(self._guest.is_file(path, followsymlinks=True))

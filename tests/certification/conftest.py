@@ -70,6 +70,7 @@ def make_tree(tree: Path) -> None:
     (tree / "etc/fstab").write_text(
         f"UUID={ROOT_UUID} / ext4 defaults 0 1\n"
         "PARTLABEL=nowhere /srv ext4 nofail 0 0\n"
+        "UUID=00000000-0000-4000-8000-00000000dead /opt ext4 nofail 0 0\n"
         "UUID=CAFE-F00D /boot/efi vfat umask=0077 0 0\n"
     )
     (tree / "boot/efi").mkdir(parents=True)
