@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.table import Table
 
 from builder import log
+from builder.bootable import must_boot
 from builder.errors import HallmarkError
 from builder.image import outputs
 from builder.looks import Look, acceleration_for, look_at, sharing_of, views_of
@@ -80,6 +81,7 @@ def certify(workspace: Workspace, artefacts: Artefacts, plan: Plan, *, images: P
     :param images: the directory that the plan's waivers file is relative to.
     :raises HallmarkError: the image is not good enough (the reports are written), or a stage failed.
     """
+    must_boot(plan)
     (outcome,) = _certify(workspace, [Candidate(artefacts, plan, images)])
     if outcome.problem is not None:
         raise outcome.problem
@@ -101,6 +103,7 @@ def certify_several(workspace: Workspace, recipes: Sequence[str]) -> list[Outcom
             with log.about(name):
                 try:
                     artefacts, plan = existing(workspace, recipe)
+                    must_boot(plan)
                     locks.enter_context(workspace.lock(name))
                     candidates.append(Candidate(artefacts, plan, find(recipe).parent))
                 except HallmarkError as problem:

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from builder import log
+from builder.bootable import must_boot
 from builder.certify import key_directory, show_slowest
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.looks import acceleration_for, claim_of, observe_booted, ostree_claim_of, views_of
@@ -213,6 +214,8 @@ def requirement(
     image = artefacts.output(decided.image_format)
     good = True
     for look in wanted if every_view else wanted[:1]:
+        if look.firmware is not None:
+            must_boot(decided)
         acceleration = acceleration_for(workspace, decided)
         with _work(workspace) as work:
             if look.firmware is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from builder import log
+from builder.bootable import must_boot_of
 from builder.certify import certify, key_directory
 from builder.errors import HallmarkError
 from builder.pipeline import Pipeline, existing
@@ -182,6 +183,7 @@ def release(
     reports: list[StageReport],
 ) -> None:
     """Build, certify, publish, catalog. ``reports`` grows by every stage, up to the one that failed."""
+    must_boot_of(recipe)
     pipeline = Pipeline(workspace, recipe, wanted_version=version, mirrors=mirrors, reports=reports)
     artefacts = pipeline.build()
     artefacts, plan = existing(workspace, recipe, version=artefacts.root.name)

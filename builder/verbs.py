@@ -123,6 +123,7 @@ def build(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def boot(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.bootable import must_boot
     from builder.pipeline import existing
     from builder.vm.acceleration import probe
     from builder.vm.shell import interactive
@@ -135,6 +136,7 @@ def boot(options: argparse.Namespace, workspace: Workspace) -> int:
             raise HallmarkError(
                 "a container isn't booted", where=image, hint=f"run it: podman run --rm oci-archive:{image}"
             )
+        must_boot(plan)
     return interactive(
         image,
         firmware=options.firmware,

@@ -6,9 +6,10 @@ The facts come from the vendors' sources, never from a recipe: an image is not m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Facts:
     @property
     def key_ids(self) -> list[str]:
         """Long ids (16 hex digits, lower case) of the keys that sign them."""
-        return [fingerprint[-16:].lower() for fingerprint in self._distribution["keys"]]
+        return [_key_id(fingerprint) for fingerprint in self._distribution["keys"]]
 
     @property
     def key_fingerprints(self) -> list[str]:
@@ -122,9 +123,30 @@ class Facts:
         return int(self._distribution["repositories"])
 
     @property
-    def declared_packages(self) -> list[str]:
-        """Packages of other vendors that are allowed, each with a reason in the file."""
-        return [str(row["name"]) for row in self._distribution["declared_packages"]]
+    def subscription_client(self) -> str | None:
+        """The package that writes a subscribed machine's repositories; None where the image brings them."""
+        name: str | None = self._distribution.get("subscription_client")
+        return name
+
+    def declared(self, package: str, *, key: str | None) -> str | None:
+        """The reason why a package of another vendor may be in an image; None when there is none.
+
+        :param key: long id of the key that signed it. The name alone declares nothing: anybody can take it.
+        """
+        for row in self._declared(package):
+            if key is not None and key in map(_key_id, row["keys"]):
+                return str(row["reason"])
+        return None
+
+    def declared_key_ids(self, packages: Iterable[str]) -> list[str]:
+        """Long ids of the keys that sign those of these packages that are declared."""
+        return sorted(
+            {_key_id(key) for package in packages for row in self._declared(package) for key in row["keys"]}
+        )
+
+    def _declared(self, package: str) -> list[Mapping[str, Any]]:
+        rows = self._distribution["declared_packages"]
+        return [row for row in rows if self.holds(row) and fnmatchcase(package, row["name"])]
 
     @property
     def secure_boot_signers(self) -> list[str]:
@@ -278,6 +300,10 @@ class Facts:
     @cached_property
     def _files(self) -> Mapping[str, Any]:
         return {path.stem: load_yaml(path)[0] for path in sorted(self._directory.glob("*.yaml"))}
+
+
+def _key_id(fingerprint: str) -> str:
+    return fingerprint[-16:].lower()
 
 
 def _path_pattern(shell: str) -> re.Pattern[str]:

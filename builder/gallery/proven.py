@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from builder.errors import HallmarkError
 from builder.recipe.model import Generation
 from certification.certificate import Certificate
+from certification.provenance import Provenance
 
 __all__ = ["GENERATION_NAMES", "GalleryArchitecture", "Proven", "prove"]
 
@@ -25,7 +27,9 @@ _BOOT: dict[Generation, tuple[str, str]] = {
     1: ("bios", "azure.gen1-bios-boot"),
     2: ("uefi", "azure.gen2-esp"),
 }
-_ARCHITECTURES: dict[str, GalleryArchitecture] = {"azure.x86-64": "x64"}
+#: That the image is of one architecture, looked at unbooted and booted; which, its packages say.
+_ONE_ARCHITECTURE = "azure.x86-64"
+_ARCHITECTURES: dict[str, GalleryArchitecture] = {"x86_64": "x64", "aarch64": "Arm64"}
 _ACCELERATED = ("azure.accelnet-drivers", "azure.sriov-unmanaged")
 _NVME = ("azure.nvme-initramfs",)
 _SIGNED_CHAIN = ("azure.secureboot-chain-offline",)
@@ -68,16 +72,18 @@ def prove(certificate: Certificate, *, where: Path) -> Proven:
     generations = tuple(
         number for number, (firmware, needed) in _BOOT.items() if firmware in booted and needed in passed
     )
-    architecture = next((name for needed, name in _ARCHITECTURES.items() if needed in passed), None)
+    packaged = _packaged(certificate.provenance)
+    architecture = _ARCHITECTURES.get(packaged) if _ONE_ARCHITECTURE in passed else None
     if not generations or architecture is None:
         missing = [needed for _, needed in _BOOT.values() if needed not in passed]
-        missing += [needed for needed in _ARCHITECTURES if needed not in passed]
+        missing += [needed for needed in (_ONE_ARCHITECTURE,) if needed not in passed]
         raise HallmarkError(
             "the certificate doesn't prove which machines the image boots on",
             where=where,
             why="a gallery would offer it for machines on which nobody tried it",
             hint="certify the image with the policy azure-marketplace",
             details=[f"booted with: {', '.join(sorted(booted)) or 'nothing'}"]
+            + [f"architecture of the packages that it was made of: {packaged or 'unknown'}"]
             + [f"not proven: {name}" for name in missing],
         )
     return Proven(
@@ -87,3 +93,11 @@ def prove(certificate: Certificate, *, where: Path) -> Proven:
         nvme=passed.issuperset(_NVME),
         trusted_launch="uefi-secure" in booted and passed.issuperset(_SIGNED_CHAIN),
     )
+
+
+def _packaged(provenance: Provenance | None) -> str:
+    """The architecture of the packages in the signed provenance, as rpm calls it; several, comma between."""
+    resources = provenance.build_definition.resolved_dependencies if provenance is not None else ()
+    packages = (item.uri for item in resources if item.uri is not None and item.uri.startswith("pkg:rpm/"))
+    found = {name for uri in packages for name in parse_qs(urlsplit(uri).query).get("arch", ())}
+    return ", ".join(sorted(found - {"noarch"}))

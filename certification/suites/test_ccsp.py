@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from certification.checks import not_applicable, requirement
 from certification.views import rpmcheck, rpmdb
+from certification.views.updates import has_origin, left_to_subscription
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from certification.checks import Checks
     from certification.expectations import Facts
     from certification.views.guest import Guest
@@ -266,7 +269,7 @@ def test_signatures(guest: Guest, facts: Facts, check: Checks) -> None:
     strange = [
         f"{package.nevra} ({'key ' + package.key if package.key else 'not signed'})"
         for package in guest.packages
-        if package.key not in facts.key_ids and package.name not in facts.declared_packages
+        if package.key not in facts.key_ids and facts.declared(package.name, key=package.key) is None
     ]
     check.empty(f"packages not signed by {', '.join(facts.key_ids)}", observed=strange)
     check.at_least("packages looked at", expected=50, observed=len(guest.packages))
@@ -276,7 +279,7 @@ def test_signatures(guest: Guest, facts: Facts, check: Checks) -> None:
 def test_trusted_keys(guest: Guest, facts: Facts, check: Checks) -> None:
     output = rpmdb.query(guest.access, "%{NAME} %{VERSION}\\n")
     keys = [line.split()[1].lower() for line in output.splitlines() if line.startswith("gpg-pubkey ")]
-    allowed = [key[-8:] for key in facts.key_ids]
+    allowed = [key[-8:] for key in (*facts.key_ids, *facts.declared_key_ids(guest.package_names))]
     # rpm names a key by the last 8 digits of its id, newer ones by the whole fingerprint.
     check.empty("keys of others", observed=[key for key in keys if key[-8:] not in allowed])
     check.at_least("keys in the database", expected=1, observed=len(keys))
@@ -287,7 +290,7 @@ def test_vendors(guest: Guest, facts: Facts, check: Checks) -> None:
     strange = [
         f"{package.nevra} ({package.vendor or 'no vendor'})"
         for package in guest.packages
-        if package.vendor not in facts.vendors and package.name not in facts.declared_packages
+        if package.vendor not in facts.vendors and facts.declared(package.name, key=package.key) is None
     ]
     check.empty(f"packages not from {', '.join(facts.vendors)}", observed=strange)
     check.at_least("packages looked at", expected=50, observed=len(guest.packages))
@@ -343,22 +346,32 @@ def test_database(guest: Guest, check: Checks) -> None:
 
 @requirement("ccsp.repos-configured")
 def test_repositories(guest: Guest, facts: Facts, check: Checks) -> None:
+    if left_to_subscription(guest, facts, check):
+        return
     enabled = [repository for repository in guest.repositories if repository.enabled]
     check.at_least("enabled repositories", expected=facts.repositories, observed=len(enabled))
     for repository in enabled:
         local = [url for url in repository.urls if re.match(r"file:|https?://(localhost|127\.|\[::1\])", url)]
         check.empty(f"local addresses of {repository.name}", observed=local)
         check.true(f"{repository.name} has an address", observed=bool(repository.urls))
-        owner = guest.owners.get(guest.inventory.resolve(repository.path) or "")
-        check.true(f"{repository.path} belongs to a package", observed=owner is not None)
+        known = has_origin(guest, facts, repository.path)
+        check.true(f"{repository.path} belongs to a package", observed=known)
 
 
 @requirement("ccsp.repos-gpgcheck")
-def test_signature_checks(guest: Guest, check: Checks) -> None:
+def test_signature_checks(guest: Guest, facts: Facts, check: Checks) -> None:
+    if left_to_subscription(guest, facts, check):
+        # What is written at registration has options of its own; everything else has these.
+        _must_check_signatures("dnf's main section", guest.dnf_options, check)
+        return
     check.at_least("repositories", expected=1, observed=len(guest.repositories))
     for repository in guest.repositories:
-        # dnf's own default is off, so that a missing option counts as off.
-        value = repository.options.get("gpgcheck", "0").strip().lower()
-        check.one_of(f"gpgcheck of {repository.name}", expected=("1", "true", "yes", "on"), observed=value)
+        _must_check_signatures(repository.name, repository.options, check)
         secure = repository.options.get("sslverify", "1").strip().lower()
         check.one_of(f"sslverify of {repository.name}", expected=("1", "true", "yes", "on"), observed=secure)
+
+
+def _must_check_signatures(name: str, options: Mapping[str, str], check: Checks) -> None:
+    # dnf's own default is off, so that a missing option counts as off.
+    value = options.get("gpgcheck", "0").strip().lower()
+    check.one_of(f"gpgcheck of {name}", expected=("1", "true", "yes", "on"), observed=value)

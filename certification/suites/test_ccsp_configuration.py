@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from certification.checks import not_applicable, requirement
 from certification.parse import text
 from certification.views import rpmdb
+from certification.views.updates import left_to_subscription
 
 if TYPE_CHECKING:
     from certification.checks import Checks
@@ -169,8 +170,9 @@ def test_package_manager(guest: Guest, facts: Facts, check: Checks) -> None:
 
 
 @requirement("ccsp.no-release-lock")
-def test_release_lock(guest: Guest, check: Checks) -> None:
-    check.at_least("repositories that follow the release", expected=1, observed=len(guest.repositories))
+def test_release_lock(guest: Guest, facts: Facts, check: Checks) -> None:
+    if not left_to_subscription(guest, facts, check):
+        check.at_least("repositories that follow the release", expected=1, observed=len(guest.repositories))
     names = ("/etc/dnf/vars/releasever", "/etc/yum/vars/releasever", "/var/lib/rhsm/cache/releasever.json")
     check.empty("locks", observed=[path for path in names if guest.content(path).strip()])
     check.empty(

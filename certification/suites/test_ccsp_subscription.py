@@ -11,6 +11,7 @@ from certification import catalogue
 from certification.checks import not_applicable, requirement
 from certification.parse import text
 from certification.views import rpmdb
+from certification.views.updates import update_clients
 
 if TYPE_CHECKING:
     from certification.checks import Checks
@@ -70,7 +71,7 @@ def test_subscription(guest: Guest, check: Checks) -> None:
             observed=text.ini(content).get("main", {}).get("enabled", "absent"),
         )
     values = text.ini(guest.content("/etc/rhsm/rhsm.conf"))
-    client = _update_clients(guest)
+    client = update_clients(guest)
     check.equal(
         "auto_registration",
         expected="1",
@@ -81,13 +82,9 @@ def test_subscription(guest: Guest, check: Checks) -> None:
     check.true("rhsmcertd starts with the system", observed=guest.unit("rhsmcertd.service").starts)
 
 
-def _update_clients(guest: Guest) -> list[str]:
-    return sorted(name for name in guest.package_names if name.startswith("rhui-azure"))
-
-
 @requirement("azure.rhui-package")
 def test_update_client(guest: Guest, check: Checks) -> None:
-    found = _update_clients(guest)
+    found = update_clients(guest)
     check.at_most("update clients", expected=1, observed=len(found))
     if not found:
         check.true(
@@ -102,7 +99,7 @@ def test_update_client(guest: Guest, check: Checks) -> None:
 
 @requirement("azure.rhui-certificate")
 def test_update_certificate(guest: Guest, today: date, check: Checks) -> None:
-    if not _update_clients(guest):
+    if not update_clients(guest):
         not_applicable("no rhui-azure package is installed: the image brings its own subscription")
     paths = guest.glob("/etc/pki/rhui/product/*.crt")
     check.true("client certificates", observed=bool(paths), expected="at least one", otherwise="none")

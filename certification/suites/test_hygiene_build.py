@@ -6,9 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from certification.checks import requirement
+from certification.views.updates import has_origin, left_to_subscription
 
 if TYPE_CHECKING:
     from certification.checks import Checks
+    from certification.expectations import Facts
     from certification.views.guest import Guest
 
 _CREDENTIALS = {
@@ -92,8 +94,10 @@ def test_proxies(guest: Guest, check: Checks) -> None:
 
 
 @requirement("hygiene.build-repos")
-def test_build_repositories(guest: Guest, check: Checks) -> None:
-    check.true("repositories", observed=bool(guest.repositories), expected="at least one", otherwise="none")
+def test_build_repositories(guest: Guest, facts: Facts, check: Checks) -> None:
+    if not left_to_subscription(guest, facts, check):
+        known = bool(guest.repositories)
+        check.true("repositories", observed=known, expected="at least one", otherwise="none")
     local = re.compile(
         r"file:|https?://(localhost|127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|169\.254\.|\[)"
     )
@@ -102,12 +106,9 @@ def test_build_repositories(guest: Guest, check: Checks) -> None:
             f"addresses of a build network in {repository.name}",
             observed=[u for u in repository.urls if local.match(u)],
         )
-    strange = [
-        repository.path
-        for repository in guest.repositories
-        if (guest.inventory.resolve(repository.path) or repository.path) not in guest.owners
-    ]
-    check.empty("repository files that no package owns", observed=sorted(set(strange)))
+    paths = {repository.path for repository in guest.repositories}
+    strange = sorted(path for path in paths if not has_origin(guest, facts, path))
+    check.empty("repository files that no package owns", observed=strange)
 
 
 @requirement("hygiene.builder-artifacts")

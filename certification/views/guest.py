@@ -103,18 +103,21 @@ class Guest(BootGuest):
         return names[0]
 
     @cached_property
-    def repositories(self) -> list[Repository]:
-        """Every repository section with the options of dnf's main section below its own."""
+    def dnf_options(self) -> Mapping[str, str]:
+        """The main section of dnf.conf, over that of yum.conf."""
         main: dict[str, str] = {}
         for path in ("/etc/yum.conf", "/etc/dnf/dnf.conf"):
-            content = self.read(path)
-            if content is not None:
-                main |= dict(text.ini(content).get("main", {}))
+            main |= text.ini(self.content(path)).get("main", {})
+        return main
+
+    @cached_property
+    def repositories(self) -> list[Repository]:
+        """Every repository section with the options of dnf's main section below its own."""
         found = []
         for path in self.glob("/etc/yum.repos.d/*.repo"):
             for name, options in text.ini(self.content(path)).items():
                 if name != "main":
-                    found.append(Repository(path, name, {**main, **options}))
+                    found.append(Repository(path, name, {**self.dnf_options, **options}))
         return found
 
     # Configuration

@@ -109,12 +109,16 @@ def judge(
     *,
     claim: str = "hallmark-sample:9",
     claimed: OstreeClaim | None = None,
+    measure: Facts | None = None,
 ) -> Checks:
-    """Run the requirement's test on the tree, measured as what it is called and what it is said to run."""
+    """Run the requirement's test on the tree, measured as what it is called and what it is said to run.
+
+    ``measure`` are other facts than those about what it is called.
+    """
     check = Checks()
     given: dict[str, Any] = {
         "guest": directory_guest(tree, filler=1000, database=database),
-        "facts": facts(claim),
+        "facts": measure or facts(claim),
         "check": check,
         "claimed": claimed,
         "today": date(2026, 11, 22),
