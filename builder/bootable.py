@@ -23,7 +23,7 @@ def must_boot(decided: Plan) -> None:
             where=decided.recipe,
             why=f"the guests that Hallmark boots are {BOOTED} machines, and an image that nobody saw booting "
             "gets no certificate",
-            hint=f"on a host of {decided.architecture}, `hallmark build {decided.recipe}` makes it for trials",
+            hint=f"on an {decided.architecture} host, `hallmark build {decided.recipe}` makes it for trials",
         )
 
 

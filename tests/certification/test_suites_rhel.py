@@ -61,7 +61,9 @@ def facts_with(directory: Path, old: str, new: str) -> Facts:
 
 
 @pytest.mark.parametrize("identifier", REPOSITORIES)
-@pytest.mark.parametrize("files", [NO_FILE, {**NO_FILE, MANAGED: "# Managed by subscription-manager\n"}, KEPT])
+@pytest.mark.parametrize(
+    "files", [NO_FILE, {**NO_FILE, MANAGED: "# Managed by subscription-manager\n"}, KEPT]
+)
 def test_an_image_that_its_owner_registers_passes(
     identifier: str, files: Changes, tree: Path, packaged: Packaged, change: Change
 ) -> None:
@@ -167,7 +169,8 @@ def test_a_packaged_key_is_no_machines_key(
     content: str, packages: list[Made], passes: bool, tree: Path, packaged: Packaged, change: Change
 ) -> None:
     change({f"{KEY_FILE} 600": content})
-    assert not judge("hygiene.tls-private-keys", tree, packaged(packages)).failed is passes
+    check = judge("hygiene.tls-private-keys", tree, packaged(packages))
+    assert bool(check.failed) is not passes
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from builder.workspace import Artefacts, Workspace
 from certification import keys
 from certification.judge import Run
 from certification.model import RunRecord
+from certification.provenance import Build, Builder, Metadata, Provenance, Resource, RunDetails
 
 real_connect = arm.connect
 SUBSCRIPTION = "01234567-89ab-cdef-0123-456789abcdef"
@@ -75,6 +76,27 @@ def runs(*firmware: str) -> tuple[Run, ...]:
     )
 
 
+def made_of(*architectures: str) -> Provenance:
+    """How an image was built of a package for each of these, and one for all."""
+    return Provenance(
+        build_definition=Build(
+            build_type="https://hallmark.invalid/build/v1",
+            external_parameters={},
+            resolved_dependencies=(
+                Resource(name="sample", uri="hallmark:sample-distribution"),
+                *(
+                    Resource(name="bash", uri=f"pkg:rpm/hallmark-sample/bash@1-1?arch={name}&distro=9")
+                    for name in ("noarch", *architectures)
+                ),
+            ),
+        ),
+        run_details=RunDetails(
+            builder=Builder(id="https://hallmark.invalid/builder/unnamed", version={}),
+            metadata=Metadata(invocation_id="sample-9/1"),
+        ),
+    )
+
+
 Make = Callable[..., Artefacts]
 
 
@@ -101,15 +123,24 @@ def make(
         firmware: tuple[str, ...] = ("bios", "uefi", "uefi-secure"),
         waived: str = "",
         seed: int = 1,
+        architectures: tuple[str, ...] = ("x86_64",),
         **plan: object,
     ) -> Artefacts:
-        key = repr((version, passed, firmware, waived, seed, plan))
+        key = repr((version, passed, firmware, waived, seed, architectures, plan))
         if key not in made:
             place = tmp_path_factory.mktemp("made")
             elsewhere = Workspace.default(build=place / "build", cache=space.cache)
             wanted = sample_plan.model_copy(update={"version": version, **plan})
             verdicts = tuple(verdict(name, "waived" if name == waived else "pass") for name in passed)
-            found = build(elsewhere, wanted, pair, seed=seed, verdicts=verdicts, runs=runs(*firmware))
+            found = build(
+                elsewhere,
+                wanted,
+                pair,
+                seed=seed,
+                verdicts=verdicts,
+                runs=runs(*firmware),
+                provenance=made_of(*architectures),
+            )
             _publish(found, elsewhere, pair, place / "share")
             made[key] = found
         return clone(made[key], space)

@@ -28,6 +28,7 @@ from certification.certificate import issue
 from certification.judge import Judgement, Run, Verdict
 from certification.model import Requirement, Subject
 from certification.policy import Policy
+from certification.provenance import Provenance
 from certification.views.base import identity
 
 MIB = 1 << 20
@@ -97,6 +98,7 @@ def certify(
     verdicts: tuple[Verdict, ...] = (),
     runs: tuple[Run, ...] = (),
     further: dict[str, str] | None = None,
+    provenance: Provenance | None = None,
 ) -> str:
     """A certificate for an image, issued by the real code for a judgement of a few requirements."""
     judgement = Judgement(
@@ -121,6 +123,7 @@ def certify(
         plan_digest=plan.digest(),
         signer=pair,
         further=further,
+        provenance=provenance,
     )
 
 

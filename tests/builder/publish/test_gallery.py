@@ -12,10 +12,12 @@ from publish_support import NOW
 
 from builder import catalog
 from builder.errors import HallmarkError
-from builder.gallery import Region, parse_region
+from builder.gallery import Region, parse_region, prove
 from builder.gallery.version import Watch
 from builder.publish.release import Release
 from builder.workspace import Workspace
+from certification import keys
+from certification.certificate import read
 
 
 def properties(fake: FakeArm, path: str) -> dict[str, object]:
@@ -88,6 +90,22 @@ def test_without_proof_there_is_no_offer(fake: FakeArm, make: Make, go: Go, miss
     with pytest.raises(HallmarkError, match="doesn't prove which machines"):
         go(artefacts)
     assert fake.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("architectures", "offered"), [(("aarch64",), "Arm64"), (("x86_64", "aarch64"), None), ((), None)]
+)
+def test_the_packages_say_which_architecture_it_is(
+    make: Make, pair: keys.KeyPair, architectures: tuple[str, ...], offered: str | None
+) -> None:
+    artefacts = make(architectures=architectures, firmware=("uefi",))
+    certificate = read(artefacts.certificate, pair.public, now=NOW)
+    if offered is not None:
+        assert prove(certificate, where=artefacts.certificate).architecture == offered
+        return
+    with pytest.raises(HallmarkError, match="doesn't prove which machines") as caught:
+        prove(certificate, where=artefacts.certificate)
+    assert any("architecture of the packages" in line for line in caught.value.details)
 
 
 def test_done_again_nothing_is_written(fake: FakeArm, make: Make, go: Go) -> None:
