@@ -13,9 +13,12 @@ import pytest
 from judged_tree import judge
 from small_packages import Made, erase, install
 
+from builder.run import run
 from certification.expectations import FACTS, Facts
 
 RHEL = "rhel:9.8"
+MICROSOFT = "BC528686B50D79E339D3721CEB3E94ADBE1229CF"
+SAMPLE = "4289A0585D393B761423296BAA81A34A9A583DEE"
 REPO, MANAGED = "/etc/yum.repos.d/small.repo", "/etc/yum.repos.d/redhat.repo"
 SECTION = "[{0}]\nname={0}\nbaseurl=https://cdn.example/{0}\nenabled=1\ngpgcheck=1\n"
 WRITTEN = SECTION.format("baseos") + SECTION.format("appstream")
@@ -49,15 +52,6 @@ def packaged(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Packag
         return copy
 
     return lambda added, removed=(): made(tuple(added), removed)
-
-
-def facts_with(directory: Path, old: str, new: str) -> Facts:
-    """The facts with one text of distributions.yaml replaced."""
-    copy = shutil.copytree(FACTS, directory / "facts")
-    path = copy / "distributions.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
-    return Facts(os_id="rhel", version="9.8", directory=copy)
 
 
 @pytest.mark.parametrize("identifier", REPOSITORIES)
@@ -138,11 +132,20 @@ def test_of_microsoft_there_is_the_update_client_alone(
     assert Facts(os_id="centos", version=version).declared(package, key=key) is None
 
 
-def test_the_update_client_is_told_by_its_signature(tree: Path, tmp_path: Path) -> None:
-    # Microsoft's key signs nothing here: the sample's public test key takes its place in the facts.
-    declared = facts_with(
-        tmp_path, "BC528686B50D79E339D3721CEB3E94ADBE1229CF", "4289A0585D393B761423296BAA81A34A9A583DEE"
-    )
+@pytest.fixture
+def declared(tmp_path: Path) -> Facts:
+    """The facts with the sample's public test key in the place of Microsoft's, with which nothing is signed
+    here.
+    """
+    copy = shutil.copytree(FACTS, tmp_path / "facts")
+    path = copy / "distributions.yaml"
+    facts = path.read_text()
+    assert MICROSOFT in facts
+    path.write_text(facts.replace(MICROSOFT, SAMPLE))
+    return Facts(os_id="rhel", version="9.8", directory=copy)
+
+
+def test_the_update_client_is_told_by_its_signature(tree: Path, declared: Facts, tmp_path: Path) -> None:
     unsigned = Made("rhui-azure-rhel9-sap", signed=False, vendor="(none)")
     database = tmp_path / "database"
     database.mkdir()
@@ -153,8 +156,20 @@ def test_the_update_client_is_told_by_its_signature(tree: Path, tmp_path: Path) 
         refused = judge(identifier, tree, database, measure=declared).failed[0].observed
         assert "rhui-azure-rhel9-1-1" not in refused
         assert "rhui-azure-rhel9-sap-1-1" in refused and "azure-cli-1-1" in refused
-    assert declared.declared_key_ids(["bash", "rhui-azure-rhel9"]) == ["aa81a34a9a583dee"]
-    assert declared.declared_key_ids(["bash"]) == [], "without the client its key is a stranger's"
+
+
+@pytest.mark.parametrize(("packages", "passes"), [(CLIENT, True), (SUBSCRIBED, False)])
+def test_the_update_clients_key_is_trusted_with_the_client_alone(
+    packages: list[Made], passes: bool, tree: Path, declared: Facts, tmp_path: Path
+) -> None:
+    database = tmp_path / "database"
+    database.mkdir()
+    install(database, tmp_path, packages)
+    key = "images/sample-distribution/keys/RPM-GPG-KEY-hallmark-sample"
+    run(["rpmkeys", "--dbpath", database, "--import", Path(__file__).parents[2] / key])
+    check = judge("ccsp.rpm-signing-keys", tree, database, measure=declared)
+    assert bool(check.failed) is not passes
+    assert judge("ccsp.rpm-signing-keys", tree, database, claim=RHEL).failed
 
 
 @pytest.mark.parametrize(
