@@ -36,6 +36,7 @@ from builder.recipe.terms import (
     Reference,
     RelativePath,
     Release,
+    ReleaseVariable,
     Specifier,
     Targets,
     Text,
@@ -308,7 +309,9 @@ class DistributionEntry(Entry):
     id: Name
     name: Line
     release: Release
-    releasever: Line | None = Field(None, description="what $releasever becomes; default: the release")
+    releasever: ReleaseVariable | None = Field(
+        None, description="what $releasever becomes; default: the release"
+    )
 
 
 class _Document(Overlay):

@@ -55,6 +55,7 @@ __all__ = [
     "Reference",
     "RelativePath",
     "Release",
+    "ReleaseVariable",
     "Specifier",
     "Targets",
     "Text",
@@ -91,6 +92,10 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(min_length=1)]
 Line = Annotated[str, _pattern(r"^[^\x00\r\n]+$", "one line of text")]
 Release = Annotated[str, _pattern(r"^[0-9]{1,4}(\.[0-9]{1,4})?$", "a release such as '9' or '9.6'")]
+#: It is put into addresses, which must not get credentials by it.
+ReleaseVariable = Annotated[
+    str, _pattern(r"^[A-Za-z0-9._-]+$", "letters, digits, dots, hyphens and underscores")
+]
 TimeZone = Annotated[
     str, _pattern(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", "a time zone such as Europe/Berlin")
 ]

@@ -120,6 +120,11 @@ def test_a_recipe_only_key_in_a_layer(tree: RecipeTree, violations: Violations) 
     assert "belongs into a recipe" in found[0].what
 
 
+def test_a_release_puts_no_credentials_into_addresses(tree: RecipeTree, violations: Violations) -> None:
+    path = tree.demo("", **{'release: "9"': 'release: "9", releasever: "me:word@h"', "example.invalid/": ""})
+    assert [(item.code, item.where.line) for item in violations(path)] == [("HM006", 5)]
+
+
 def test_names_agree_with_files(tree: RecipeTree, violations: Violations) -> None:
     assert "file 'demo-9'" in violations(tree.demo("", **{"recipe: demo-9": "recipe: demo"}))[0].what
     assert violations(tree.recipe(MINIMAL.replace("demo-9", "demo.9"), "demo.9"))[0].code == "HM006"
