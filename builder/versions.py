@@ -18,6 +18,8 @@ __all__ = ["VERSION", "choose", "epoch_of", "newest", "parse"]
 
 VERSION = re.compile(r"^(?P<major>[0-9]+)\.(?P<date>[0-9]{8})\.(?P<n>[0-9]+)$")
 _MARK = "inputs"
+#: The format: reproducible-builds.org, SOURCE_DATE_EPOCH. Ten digits reach beyond what a filesystem holds.
+_SECONDS = re.compile(r"[0-9]{1,10}\Z")
 
 
 def parse(version: str) -> tuple[int, int, int]:
@@ -36,9 +38,18 @@ def parse(version: str) -> tuple[int, int, int]:
 
 
 def epoch_of(version: str) -> int:
-    """The time that every file of a version gets: SOURCE_DATE_EPOCH, or midnight (UTC) of its date."""
+    """The time that every file of a version gets: SOURCE_DATE_EPOCH, or midnight (UTC) of its date.
+
+    :raises HallmarkError: either isn't a time.
+    """
     override = os.environ.get("SOURCE_DATE_EPOCH")
     if override:
+        if not _SECONDS.match(override):
+            raise HallmarkError(
+                f"SOURCE_DATE_EPOCH is {override!r}",
+                why="it is the time that every file of the image gets",
+                hint="set it to whole seconds since 1970-01-01 UTC, or unset it",
+            )
         return int(override)
     date = str(parse(version)[1])
     try:

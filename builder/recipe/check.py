@@ -69,11 +69,16 @@ def _violation(node: syntax.Mapping, model: type[BaseModel], problem: Any) -> Vi
     value = problem.get("input")
     shown = repr(value) if isinstance(value, (str, int, type(None))) else f"a {_kind(value)}"
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    if SECRETS.intersection(map(str, path)) or (isinstance(value, str) and "@" in value and "://" in value):
+    if SECRETS.intersection(map(str, path)) or (isinstance(value, str) and _may_hold_password(value)):
         shown = "the value"
     return Violation(
         "HM006", syntax.locate(node, path), f"{dotted}: {shown} is not right", why, _fix(problem)
     )
+
+
+def _may_hold_password(value: str) -> bool:
+    """Whether it looks like an address with credentials, however it is misspelt."""
+    return "@" in value and ("/" in value or ":" in value)
 
 
 def _fix(problem: Any) -> str:

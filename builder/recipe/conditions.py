@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["Context", "check_specifier", "holds", "release_matches"]
 
-_CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([0-9]+)(?:\.([0-9]+))?\s*\Z")
+_CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([0-9]{1,4})(?:\.([0-9]{1,4}))?\s*\Z")
 _NEWEST = 1 << 30
 _OPERATORS: dict[str, Callable[[tuple[int, int], tuple[int, int]], bool]] = {
     ">=": operator.ge,

@@ -19,6 +19,7 @@ from builder.recipe.terms import (
     Entry,
     Fingerprint,
     Generations,
+    Given,
     ImagePath,
     Label,
     Line,
@@ -35,9 +36,11 @@ from builder.recipe.terms import (
     Reference,
     RelativePath,
     Release,
+    ReleaseVariable,
     Specifier,
     Targets,
     Text,
+    TimeZone,
     Unit,
     Units,
     Url,
@@ -180,7 +183,7 @@ class LocaleEntry(Entry):
     """Language and time zone."""
 
     language: Line | None = None
-    timezone: RelativePath | None = None
+    timezone: TimeZone | None = None
 
 
 class CertificationEntry(Entry):
@@ -287,10 +290,10 @@ class Overlay(Entry):
 class When(Entry):
     """When a window counts; all that is named must hold."""
 
-    release: Specifier | None = Field(None, description="for example '>=9.6, <9.8'")
-    distribution: list[Name] | None = None
-    architecture: Literal["x86_64", "aarch64"] | None = None
-    licence: Literal["free", "payg", "byos"] | None = None
+    release: Given[Specifier] = Field(None, description="for example '>=9.6, <9.8'")
+    distribution: Given[Annotated[list[Name], Field(min_length=1)]] = None
+    architecture: Given[Literal["x86_64", "aarch64"]] = None
+    licence: Given[Literal["free", "payg", "byos"]] = None
 
 
 class Window(Overlay):
@@ -306,7 +309,9 @@ class DistributionEntry(Entry):
     id: Name
     name: Line
     release: Release
-    releasever: Line | None = Field(None, description="what $releasever becomes; default: the release")
+    releasever: ReleaseVariable | None = Field(
+        None, description="what $releasever becomes; default: the release"
+    )
 
 
 class _Document(Overlay):

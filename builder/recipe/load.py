@@ -109,32 +109,53 @@ def find(name: str, *, images: Path = IMAGES) -> Reference:
 
     :param name: a full name (``rhel-9-byos``), or the path of a file with a variant behind a colon
         (``mine/rhel-9.yaml:byos``).
-    :raises HallmarkError: there is no such recipe. Whether it has the variant shows when it is loaded.
+    :raises HallmarkError: there is no such recipe, or nobody can look for it. Whether it has the variant
+        shows when it is loaded.
     """
-    text, _, variant = name.partition(":")
-    if "/" in text or text.endswith((".yaml", ".yml")):
-        path = Path(text)
-        if not path.is_file():
-            raise HallmarkError("there is no such recipe file", where=path, hint="check the path")
-        return Reference(path.resolve(), variant)
-    words = text.split("-")
-    for count in range(len(words), 0, -1):
-        path = images / f"{'-'.join(words[:count])}.yaml"
-        if path.is_file() and not (variant and words[count:]):
-            return Reference(path, variant or "-".join(words[count:]))
+    found = _found(name, images)
+    if found is not None:
+        return found
+    text = name.partition(":")[0]
+    if _is_path(text):
+        raise HallmarkError("there is no such recipe file", where=Path(text), hint="check the path")
     raise HallmarkError(
         f"there is no recipe {name!r}", where=images, hint=did_you_mean(name, names(images)) or "write one"
     )
 
 
+def _is_path(text: str) -> bool:
+    return "/" in text or text.endswith((".yaml", ".yml"))
+
+
+def _found(name: str, images: Path) -> Reference | None:
+    """What a name means; None if there is no such file.
+
+    :raises HallmarkError: the file can't be looked for: the name is too long, a directory isn't readable.
+    """
+    text, _, variant = name.partition(":")
+    try:
+        if _is_path(text):
+            path = Path(text)
+            return Reference(path.resolve(), variant) if path.is_file() else None
+        words = text.split("-")
+        for count in range(len(words), 0, -1):
+            path = images / f"{'-'.join(words[:count])}.yaml"
+            if path.is_file() and not (variant and words[count:]):
+                return Reference(path, variant or "-".join(words[count:]))
+    except OSError as error:
+        raise HallmarkError(
+            f"cannot look for the recipe: {error.strerror}", where=path, hint="check the name"
+        ) from None
+    return None
+
+
 def name_of(name: str, *, images: Path = IMAGES) -> str:
     """The full name under which the artefacts of a recipe are kept; a name of no recipe stays as it is.
 
-    :raises HallmarkError: the recipe can't be read, or doesn't have the variant.
+    :raises HallmarkError: the recipe can't be read or looked for, or doesn't have the variant.
     """
-    try:
-        reference = find(name, images=images)
-    except HallmarkError:
+    reference = _found(name, images)
+    if reference is None:
         return Path(name.partition(":")[0]).stem
     if not reference.variant:
         return reference.path.stem

@@ -24,7 +24,7 @@ from builder.recipe.language import Overlay, RepositoryEntry, SecretEntry, Windo
 from builder.recipe.load import Document, Recipe, expand, find, load, names, overlays, shown
 from builder.recipe.model import Origin, Plan, Substitution
 from builder.recipe.shape import is_list
-from builder.recipe.terms import Entry, Fingerprint, Line, PackageName, Text, Url
+from builder.recipe.terms import Entry, Fingerprint, KeyFile, PackageName, Text, Url
 from builder.recipe.violations import RecipeError, Violation, did_you_mean
 
 __all__ = ["SETTING", "MirrorsDocument", "substitute", "tell"]
@@ -41,7 +41,7 @@ class MirrorEntry(RepositoryEntry):
     given; the recipe's client certificate does not: it is meant for another server.
     """
 
-    key: Line | None = Field(None, description="public key file, relative to the mirrors file")
+    key: KeyFile | None = Field(None, description="public key file, relative to the mirrors file")
 
 
 class SystemEntry(Entry):
@@ -51,7 +51,7 @@ class SystemEntry(Entry):
 
     source: Url | None = Field(None, description="where builds take the commit from: https:, http: or file:")
     url: Url | None = Field(None, description="the ostree repository that machines are updated from")
-    key: Line | None = Field(None, description="public key file, relative to the mirrors file")
+    key: KeyFile | None = Field(None, description="public key file, relative to the mirrors file")
     fingerprint: Fingerprint | None = Field(None, description="of the key: 40 hexadecimal digits, upper case")
     client_certificate: SecretEntry | None = Field(None, description="PEM; for the source")
     client_key: SecretEntry | None = Field(None, description="PEM; belongs to client_certificate")
@@ -180,9 +180,17 @@ def _unknown(node: syntax.Mapping, recipe: Recipe) -> Iterator[Violation]:
                 )
     mapped = [(kind, *item) for kind in _PLACES for item in _entries(node, kind).entries.items()]
     for section, name, entry in mapped:
-        given = set(entry.entries) if isinstance(entry, syntax.Mapping) else set()
+        given = entry.entries if isinstance(entry, syntax.Mapping) else {}
         place = _entries(node, section).keys[name]
-        sources = given & {"embedded", "baseurl", "metalink"}
+        for key, value in given.items():
+            if syntax.plain(value) is None:
+                yield Violation(
+                    "HM006",
+                    value.where,
+                    f"the mirror of {name!r} has no {key}",
+                    fix="leave the key out: null says nothing here",
+                )
+        sources = given.keys() & {"embedded", "baseurl", "metalink"}
         if section == "repositories" and len(sources) != 1:
             yield Violation(
                 "HM006",
@@ -191,7 +199,7 @@ def _unknown(node: syntax.Mapping, recipe: Recipe) -> Iterator[Violation]:
                 "packages come from one place",
                 "set exactly one of embedded, baseurl and metalink",
             )
-        if section == "ostree" and not given & {"source", "url"}:
+        if section == "ostree" and not given.keys() & {"source", "url"}:
             yield Violation(
                 "HM006",
                 place,
@@ -292,7 +300,7 @@ def _repositories(
         new = merge.from_node(entry, is_list=is_list, path=("repositories", name))
         assert isinstance(new, merge.Tree), "a map was read"
         merged = {key: value for key, value in old.children.items() if key in _KEPT}
-        children[name] = merge.Tree(merged | _own_key(new, file=file, root=root), place)
+        children[name] = merge.Tree(merged | _own_key(new, name, file=file, root=root), place)
         found.append(_record(f"repository {name}", _address(old), _address(children[name]), place))
         found += _other_key(f"repository {name}", old, new, place)
     repositories = replace(section, children=children)
@@ -314,7 +322,7 @@ def _system(
     kept = {
         key: value for key, value in old.children.items() if key not in _TLS or "source" not in new.children
     }
-    made = replace(old, children=kept | _own_key(new, file=file, root=root))
+    made = replace(old, children=kept | _own_key(new, name, file=file, root=root))
     was, now = merge.settled(old), merge.settled(made)
     found = []
     if "source" in new.children:
@@ -325,12 +333,21 @@ def _system(
     return replace(tree, children={**tree.children, "ostree": made}), found
 
 
-def _own_key(new: merge.Tree, *, file: Path, root: Path) -> dict[str, merge.Value]:
+def _own_key(new: merge.Tree, name: str, *, file: Path, root: Path) -> dict[str, merge.Value]:
     """What a mirror says, with its key as the plan names it."""
     key = new.children.get("key")
     if not isinstance(key, merge.Leaf):
         return dict(new.children)
-    return {**new.children, "key": replace(key, value=_key_path(str(key.value), file=file, root=root))}
+    try:
+        path = _key_path(str(key.value), file=file, root=root)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no such user, or links in a circle
+        raise HallmarkError(
+            f"the key of the mirror of {name!r} can't be looked for: {error}",
+            where=key.where,
+            why="what comes from the mirror is checked with it",
+            hint="write its path, relative to the mirrors file",
+        ) from None
+    return {**new.children, "key": replace(key, value=path)}
 
 
 def _other_key(what: str, old: merge.Tree, new: merge.Tree, place: Where) -> list[Substitution]:

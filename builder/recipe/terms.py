@@ -12,11 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StringConstraints,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from builder.recipe.conditions import check_specifier
 from builder.secrets import REFERENCE
@@ -33,7 +34,9 @@ __all__ = [
     "Entry",
     "Fingerprint",
     "Generations",
+    "Given",
     "ImagePath",
+    "KeyFile",
     "Label",
     "Line",
     "Lines",
@@ -52,9 +55,11 @@ __all__ = [
     "Reference",
     "RelativePath",
     "Release",
+    "ReleaseVariable",
     "Specifier",
     "Targets",
     "Text",
+    "TimeZone",
     "Unit",
     "Units",
     "Url",
@@ -74,16 +79,26 @@ def _pattern(pattern: str, meaning: str, *, longest: int | None = None) -> Strin
     return StringConstraints(pattern=pattern, max_length=longest)
 
 
+#: NAME_MAX and PATH_MAX of Linux, in bytes: no file system call takes more.
+_LONGEST_PART, _LONGEST_PATH = 255, 4095
+#: What stands before the first slash of an address, scheme or not. curl forgives one slash or three, and
+#: backslashes, and schemes in capitals.
+_CREDENTIALS = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 _UNIT = r"^[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|mount|path|slice|automount|swap)$"
 
 Name = Annotated[
     str, _pattern(r"^[a-z0-9]+(-[a-z0-9]+)*$", "small letters, digits and single hyphens", longest=60)
 ]
 Text = Annotated[str, StringConstraints(min_length=1)]
-Line = Annotated[str, _pattern(r"^[^\r\n]+$", "one line of text")]
-AbsolutePath = Annotated[str, _pattern(r"^(/[^/\x00\r\n]+)+$", "an absolute path without a slash at its end")]
-RelativePath = Annotated[str, _pattern(r"^[^/\x00\r\n][^\x00\r\n]*$", "a relative path")]
-Release = Annotated[str, _pattern(r"^[0-9]+(\.[0-9]+)?$", "a release such as '9' or '9.6'")]
+Line = Annotated[str, _pattern(r"^[^\x00\r\n]+$", "one line of text")]
+Release = Annotated[str, _pattern(r"^[0-9]{1,4}(\.[0-9]{1,4})?$", "a release such as '9' or '9.6'")]
+#: It is put into addresses, which must not get credentials by it.
+ReleaseVariable = Annotated[
+    str, _pattern(r"^[A-Za-z0-9._-]+$", "letters, digits, dots, hyphens and underscores")
+]
+TimeZone = Annotated[
+    str, _pattern(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", "a time zone such as Europe/Berlin")
+]
 Channel = Annotated[str, _pattern(r"^[0-9]+\.[0-9]+$", "a .NET channel such as '10.0'")]
 Unit = Annotated[str, _pattern(_UNIT, "a systemd unit with its suffix, such as sshd.service")]
 PackageName = Annotated[
@@ -114,8 +129,15 @@ def _no_dots(path: str) -> str:
     return path
 
 
+def _short(path: str) -> str:
+    parts = path.split("/")
+    if len(path.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_PART for part in parts):
+        raise ValueError(f"no file name is longer than {_LONGEST_PART} bytes, no path than {_LONGEST_PATH}")
+    return path
+
+
 def _no_password(url: str) -> str:
-    if re.match(r"[a-z]+://[^/]*@", url):
+    if _CREDENTIALS.match(url):
         raise ValueError("a password in an address would be written into plans and logs")
     return url
 
@@ -130,6 +152,16 @@ def _words(line: str) -> str:
 
 #: A program with its arguments, which a shell's quotes may hold together; upper layers replace it as a whole.
 Words = Annotated[Line, AfterValidator(_words)]
+AbsolutePath = Annotated[
+    str,
+    _pattern(r"^(/[^/\x00\r\n]+)+$", "an absolute path without a slash at its end"),
+    AfterValidator(_short),
+]
+RelativePath = Annotated[
+    str, _pattern(r"^[^/\x00\r\n][^\x00\r\n]*$", "a relative path"), AfterValidator(_short)
+]
+#: A file beside a mirrors file, or anywhere.
+KeyFile = Annotated[Line, AfterValidator(_short)]
 ImagePath = Annotated[AbsolutePath, AfterValidator(_no_dots)]
 Url = Annotated[Line, AfterValidator(_no_password)]
 
@@ -138,6 +170,29 @@ class Entry(BaseModel):
     """A map of the language: no unknown keys, and numbers where text is asked for are text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, strict=False)
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("null says nothing here; leave the key out")
+    return value
+
+
+class _Given:
+    """Marks the keys that may be left out but not be null, and tells editors so."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_not_null, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        given: JsonSchemaValue = handler(schema)["anyOf"][0]
+        return given
+
+
+#: A key of a map where null has no meaning: nothing below it could be put back.
+Given = Annotated[Item | None, _Given()]
 
 
 def _as_edit(value: Any) -> Any:

@@ -55,6 +55,10 @@ def test_the_time_of_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert versions.epoch_of("9.20260101.3") == int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     assert versions.epoch_of("9.20260101.3") == 1700000000
+    for other in ("abc", "-1", "1.5", "²", "9" * 5000):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", other)
+        with pytest.raises(HallmarkError, match="SOURCE_DATE_EPOCH is"):
+            versions.epoch_of("9.20260101.3")
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
     with pytest.raises(HallmarkError, match="not a date"):
         versions.epoch_of("9.20261399.0")

@@ -35,4 +35,6 @@ RULES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     content.gallery_name,
     container.no_machine,
     container.labels_present,
+    machine.outputs_bootable,
+    content.packages_at_odds,
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator
 
+from builder.errors import Where
 from builder.recipe.findings import Finding, Subject
+from builder.recipe.merge import Item, Tree, leaves
 from builder.recipe.model import Origin
 from builder.recipe.violations import did_you_mean
 from builder.workspace import PROJECT
@@ -14,6 +17,7 @@ __all__ = [
     "gallery_name",
     "idle_removals",
     "no_secrets",
+    "packages_at_odds",
     "policies_exist",
     "services_at_odds",
     "signatures_are_checked",
@@ -23,17 +27,28 @@ __all__ = [
 POLICIES = PROJECT / "certification" / "policies"
 #: Compute Gallery: names of image definitions have at most 80 characters.
 _LONGEST_NAME = 80
+#: On any line that isn't a comment, so that a script's ``echo gpgcheck=0 >>…`` counts too; but not what
+#: ``s/gpgcheck=0/gpgcheck=1/`` looks for.
 _UNVERIFIED = re.compile(
-    r"(?:^|\bset_value)[ \t]*(?:(?:repo_|local)?gpgcheck|gpg-verify|sslverify)"
-    r"[ \t]*[= ][ \t]*(?:0|no|false|off)\b"
-    r"|--nogpg\w*",
+    r"^(?![ \t]*[#;])[^\n]*(?:"
+    r"\b(?P<switch>(?:(?:repo_|local|localpkg_)?gpgcheck|gpg-verify|sslverify)"
+    r"[ \t]*[=:][ \t]*[\"']?(?:0|no|false|off)\b)"
+    r"(?![/|,#][^\n]*=[ \t]*(?:1|yes|true|on)\b)"
+    r"|(?P<option>--no-?(?:gpg\w*|sign\w*)\b))",
     re.IGNORECASE | re.MULTILINE,
 )
+_SECRET_NAME = r"(?:(?:activation|account|api|access|secret)[-_]?key|client[-_]?secret|pass(?:word|phrase))"
+#: A secret itself: no variable, no placeholder, and not the answer to a question such as DeletePassword.
+_SECRET_VALUE = r"[\"']?(?!(?:y|yes|n|no|true|false|on|off|none|null|[0-9])(?![\w-]))[^\s$<{(\[|*\"'\\%-]"
 _SECRET = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\b(?:activation[-_]?key|password)[ \t]*[=:][ \t]*[^\s$<{\"']+",
+    r"-----BEGIN (?P<pem>[A-Z ]*PRIVATE KEY)-----"
+    rf"|(?P<name>{_SECRET_NAME})[\"']?[ \t]*[=:][ \t]*{_SECRET_VALUE}"
+    rf"|--(?P<option>{_SECRET_NAME})[ \t]+{_SECRET_VALUE}"
+    r"|:[^\s$<{\"'|]{1,128}[\"']?[ \t]*\|[ \t]*(?P<program>chpasswd)",
     re.IGNORECASE,
 )
+#: The sections of a recipe whose values are texts of the image.
+_DATA = ("edit", "container", "kernel")
 
 
 def services_at_odds(subject: Subject) -> Iterator[Finding]:
@@ -105,7 +120,7 @@ def signatures_are_checked(subject: Subject) -> Iterator[Finding]:
             yield subject.error(
                 "HM121",
                 place,
-                f"{what} says {found.group().strip()!r}",
+                f"{what} says {found['switch'] or found['option']!r}",
                 "the machine would take updates from anybody",
                 "leave the check on; import the key that it needs",
             )
@@ -116,13 +131,29 @@ def no_secrets(subject: Subject) -> Iterator[Finding]:
     for place, what, text in _texts(subject):
         found = _SECRET.search(text)
         if found is not None:
-            word = found.group().split("=")[0].split(":")[0].strip("- ")
+            word = next(text for text in found.groupdict().values() if text)
             yield subject.error(
                 "HM122",
                 place,
                 f"{what} holds a secret ({word})",
                 "everybody who gets the image, or this file, can read it",
                 "hand it to the machine when it is made: custom data, a key vault, a managed identity",
+            )
+
+
+def packages_at_odds(subject: Subject) -> Iterator[Finding]:
+    """HM127: no package is asked for and forbidden."""
+    packages = subject.plan.packages
+    for request in packages.install:
+        found = next((word for word in packages.exclude if fnmatch.fnmatchcase(request.name, word)), None)
+        if found is not None:
+            as_what = "" if found == request.name else f" as {found}"
+            yield subject.error(
+                "HM127",
+                request.where,
+                f"{request.name} is in packages.install, and in packages.exclude{as_what}",
+                "the package manager doesn't see what is excluded: it would not find it",
+                "remove it from one",
             )
 
 
@@ -139,9 +170,18 @@ def gallery_name(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _texts(subject: Subject) -> Iterator[tuple[Origin, str, str]]:
+def _texts(subject: Subject) -> Iterator[tuple[Where | Origin, str, str]]:
     """Every text that the recipe writes: its place, what it is, and the text."""
     for file in subject.plan.files:
         yield file.where, file.path, file.content
+    tree = subject.recipe.tree.children
+    own = tree.get("scripts")
     for script in subject.plan.scripts:
-        yield script.where, f"the script {script.name}", script.content
+        # The others are made of edits, whose quotes would hide what they say.
+        if isinstance(own, Tree) and script.name in own.children:
+            yield script.where, f"the script {script.name}", script.content
+    for section in _DATA:
+        for path, leaf in leaves(tree[section]) if section in tree else ():
+            *_, key = path
+            named = "" if isinstance(leaf, Item) else f"{key}="
+            yield leaf.where, ".".join((section, *path)), f"{named}{leaf.value}"

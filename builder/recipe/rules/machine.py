@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+# The module, not what is in it: it needs the models of plans, so that each may be the first to be imported.
+from builder.disk import layout
+from builder.errors import HallmarkError
 from builder.recipe.findings import Finding, Subject
 from builder.recipe.resolve import default_processor
 
@@ -13,6 +16,7 @@ __all__ = [
     "disk_size",
     "generation_and_architecture",
     "kernel_arguments",
+    "outputs_bootable",
     "processor_level",
     "security_type",
 ]
@@ -90,7 +94,17 @@ def disk_size(subject: Subject) -> Iterator[Finding]:
             "the disk of an operating system can't be larger there",
             "make it smaller, or leave azure out of certification.targets",
         )
-    root = disk.size_mib - disk.esp_mib - disk.boot_mib - 3
+    try:
+        root = layout.compute(disk, subject.plan.identifiers).partition("root").size // layout.MIB
+    except HallmarkError as problem:
+        yield subject.error(
+            "HM103",
+            where,
+            problem.what,
+            problem.why or "the filesystem can't be made",
+            problem.hint or "change the sizes",
+        )
+        return
     if root < 10 * _GIB:
         yield subject.warning(
             "HM103",
@@ -98,6 +112,19 @@ def disk_size(subject: Subject) -> Iterator[Finding]:
             f"the root filesystem gets {root} MiB",
             "Red Hat's certification policy asks for 10 GiB; the file stays sparse, so size costs nothing",
             f"set disk.size_mib to {10 * _GIB + disk.esp_mib + disk.boot_mib + 3} or more",
+        )
+
+
+def outputs_bootable(subject: Subject) -> Iterator[Finding]:
+    """HM126: every format can be booted by what it is for."""
+    plan = subject.plan
+    if "vhdx" in plan.outputs and 2 not in plan.disk.generations:
+        yield subject.error(
+            "HM126",
+            subject.recipe.where("outputs"),
+            "a VHDX without generation 2",
+            "the VHDX is for machines of generation 2, and nothing in it could boot one",
+            "add 2 to disk.generations, or leave vhdx out of outputs",
         )
 
 

@@ -65,7 +65,7 @@ def test_the_addresses_are_those_of_the_release(tmp_path: Path) -> None:
             "has no fingerprint",
         ),
         ("  url: https://", "  url: https://user:password@", "is not right"),
-        ("  url: https://", "  url: HTTPS://user:password@", "it holds credentials"),
+        ("  url: https://", "  url: HTTPS://user:password@", "a password in an address"),
         ("/repo #", "/repo?sig=password #", "it has a query"),
         ("  url: https://", "  url: ftp://", "the scheme ftp:"),
         ("  url: https://", "  url: file://", "its path must be absolute"),

@@ -122,6 +122,30 @@ def test_support_ends_on_a_day(tree: RecipeTree) -> None:
     assert "HM105" in [item.code for item in findings(path, date(2026, 11, 11))]
 
 
+def test_a_disk_that_can_not_be_laid_out_is_more_than_a_small_one(tree: RecipeTree) -> None:
+    # 1 MiB before the partitions, 1 for BIOS boot, 500 ESP, 1024 /boot, 32 for ext4, 1 after them.
+    levels = {}
+    for size in (1558, 1559):
+        found = findings(tree.demo(f"disk: {{size_mib: {size}, esp_mib: 500, boot_mib: 1024}}\n"))
+        levels[size] = [item.level for item in found if isinstance(item, Finding) and item.code == "HM103"]
+    assert levels == {1558: ["error"], 1559: ["warning"]}
+
+
+def test_a_secret_is_not_repeated(tree: RecipeTree) -> None:
+    path = tree.demo(
+        """
+        edit: {/etc/x: {set: {Password: hunter2}, lines: ["api_key = 'hunter2'"]}}
+        scripts:
+          a: {content: "#!/bin/sh\\nregister --password hunter2\\n"}
+          b: {content: "#!/bin/sh\\necho me:hunter2 | chpasswd\\n"}
+        """
+    )
+    found = [item for item in findings(path) if item.code == "HM122"]
+    assert [(item.where.line, "hunter2" in str(item)) for item in found] == [
+        *((13, False), (13, False), (15, False), (16, False))
+    ]
+
+
 def test_errors_stop_a_build_and_warnings_do_not(tree: RecipeTree) -> None:
     def start(path: Path) -> None:
         recipe = load(path)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipe_tree import MINIMAL, RecipeTree
 
+from builder.cli import main
 from builder.errors import HallmarkError
-from builder.recipe import RecipeError, Reference, Violation, find, load
+from builder.recipe import RecipeError, Reference, Violation, find, load, name_of
 from builder.recipe.conditions import check_specifier, release_matches
 from builder.recipe.explain import explain
 from builder.recipe.merge import settled
@@ -38,6 +39,15 @@ def test_a_good_recipe_loads_with_its_layers_in_order(tree: RecipeTree) -> None:
         ("windows: [{when: {releas: '>=9'}}]", "HM005", 12, 19, "did you mean 'release'?"),
         ("windows: [{kernel: {arguments: [a]}}]", "HM007", 12, 11, "'windows.0.when' is missing"),
         ("windows: [{when: {release: '9.6'}}]", "HM006", 12, 28, "not a comparison"),
+        ("windows: [{when: {release: null}}]", "HM006", 12, 19, "leave the key out"),
+        ("windows: [{when: {distribution: null}}]", "HM006", 12, 19, "leave the key out"),
+        ("windows: [{when: {distribution: []}}]", "HM006", 12, 19, "at least 1 item"),
+        ("windows: [{when: {architecture: null}}]", "HM006", 12, 19, "leave the key out"),
+        ("windows: [{when: {licence: ~}}]", "HM006", 12, 19, "leave the key out"),
+        ("locale: {timezone: ../../etc/shadow}", "HM006", 12, 20, "a time zone"),
+        ("locale: {timezone: Europe/../UTC}", "HM006", 12, 20, "a time zone"),
+        (r'locale: {language: "C\0"}', "HM006", 12, 20, "one line of text"),
+        (f"files: {{/etc/x: {{source: {'x' * 256}}}}}", "HM006", 12, 26, "255 bytes"),
         ("disk: {size_mib: large}", "HM006", 12, 18, "'large'"),
         ("disk: {size_mib: 12288.5}", "HM006", 12, 18, "12288.5"),
         ("disk: {filesystem: btrfs}", "HM006", 12, 20, "'ext4' or 'xfs'"),
@@ -110,6 +120,11 @@ def test_a_recipe_only_key_in_a_layer(tree: RecipeTree, violations: Violations) 
     assert "belongs into a recipe" in found[0].what
 
 
+def test_a_release_puts_no_credentials_into_addresses(tree: RecipeTree, violations: Violations) -> None:
+    path = tree.demo("", **{'release: "9"': 'release: "9", releasever: "me:word@h"', "example.invalid/": ""})
+    assert [(item.code, item.where.line) for item in violations(path)] == [("HM006", 5)]
+
+
 def test_names_agree_with_files(tree: RecipeTree, violations: Violations) -> None:
     assert "file 'demo-9'" in violations(tree.demo("", **{"recipe: demo-9": "recipe: demo"}))[0].what
     assert violations(tree.recipe(MINIMAL.replace("demo-9", "demo.9"), "demo.9"))[0].code == "HM006"
@@ -126,6 +141,19 @@ def test_find(tree: RecipeTree) -> None:
     assert "demo-9" in (caught.value.hint or "")
     with pytest.raises(HallmarkError, match="no such recipe file"):
         find(str(tree.root / "x.yaml"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "x/" * 3000 + "x.yaml"])
+def test_a_name_that_no_file_can_have(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for look in (find, name_of):
+        with pytest.raises(HallmarkError, match="cannot look for the recipe: File name too long"):
+            look(name)
+    build = ["--build-dir", str(tmp_path)]
+    for verb in ("lint", "plan", "matrix", "explain", "lock", "build", "certify"):
+        assert main([verb, name, *build]) == 1
+        out, told = capfd.readouterr()
+        assert "File name too long" in out + told
+        assert "Traceback" not in out + told
 
 
 @pytest.mark.parametrize(
@@ -154,7 +182,7 @@ def test_release_windows(release: str, specifier: str, expected: bool) -> None:
     assert release_matches(release, check_specifier(specifier)) is expected
 
 
-@pytest.mark.parametrize("specifier", ["", "9", "9.6", "~=9", ">=9.x", ">=9,", ">= 9.6.1"])
+@pytest.mark.parametrize("specifier", ["", "9", "9.6", "~=9", ">=9.x", ">=9,", ">= 9.6.1", ">=99999"])
 def test_specifiers_that_are_none(specifier: str) -> None:
     with pytest.raises(ValueError, match="not a comparison"):
         check_specifier(specifier)

@@ -168,6 +168,24 @@ def test_a_recipe_that_is_not_concerned_stays_as_it_is(tree: RecipeTree) -> None
             "a fingerprint only",
         ),
         ("ostree:\n  atomic: {source: 'https://me:word@x.invalid'}\n", 2, "a password in an address"),
+        ("ostree:\n  atomic: {source: null}\n", 2, "'atomic' has no source"),
+        ("ostree:\n  atomic:\n    source: https://x.invalid\n    url:\n", 4, "'atomic' has no url"),
+        ("repositories:\n  main: {baseurl: null}\n", 2, "leave the key out"),
+        ("repositories:\n  main: null\n", 2, "None is not right"),
+        ("repositories:\n  main: {baseurl: https://x.invalid, key: null}\n", 2, "'main' has no key"),
+        (
+            'repositories:\n  main: {baseurl: "https://x.invalid", key: "K\\0", fingerprint: '
+            + PRINT
+            + "}\n",
+            2,
+            "one line of text",
+        ),
+        (
+            f"repositories:\n  main: {{metalink: 'https://x', key: {'x' * 256}, fingerprint: {PRINT}}}\n",
+            2,
+            "255 bytes",
+        ),
+        ("changes:\n  windows:\n    - when: {release: null}\n", 3, "leave the key out"),
     ],
 )
 def test_each_mistake_names_its_line(tree: RecipeTree, text: str, line: int, words: str) -> None:
@@ -177,6 +195,13 @@ def test_each_mistake_names_its_line(tree: RecipeTree, text: str, line: int, wor
     told = str(caught.value)
     assert re.search(rf"mirrors\.yaml:{line}:", told), told
     assert words in told
+
+
+def test_a_key_of_nobody_is_explained(tree: RecipeTree) -> None:
+    text = "repositories:\n  main: {baseurl: 'https://x.invalid', key: ~no-such-user/k, fingerprint: "
+    with pytest.raises(HallmarkError, match="the key of the mirror of 'main' can't be looked for") as caught:
+        mirrored(tree, f"{text}{PRINT}}}\n")
+    assert re.search(r"mirrors\.yaml:2:", str(caught.value))
 
 
 def test_a_missing_file_is_explained(tree: RecipeTree, tmp_path: Path) -> None:
@@ -193,9 +218,22 @@ def test_a_secret_that_was_written_into_a_recipe_is_not_repeated(tree: RecipeTre
     assert value.strip("'") not in str(caught.value)
 
 
-def test_a_password_in_an_address_is_refused_and_not_repeated(tree: RecipeTree) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("https://me:hunter2@example.invalid", "HTTPS://me:hunter2@example.invalid"),
+        *("https:/me:hunter2@example.invalid", "https:///me:hunter2@example.invalid"),
+        *("git+https://me:hunter2@example.invalid", "//me:hunter2@example.invalid"),
+        *(
+            "me:hunter2@example.invalid",
+            r"https:\\me:hunter2@example.invalid",
+            "https://hunter2@example.invalid",
+        ),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(tree: RecipeTree, address: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        load(tree.demo(**{"https://example.invalid": "https://me:hunter2@example.invalid"}))
+        load(tree.demo(**{"https://example.invalid": address}))
     assert "a password in an address" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 

@@ -81,7 +81,14 @@ disk:
   - {generations: null}
   - {generations: {replace: []}}
   - {layout: lvm, esp_mib: 64}
-locale: [null, {language: null}, {timezone: /UTC}, {timezone: UTC}]
+  - {filesystem: xfs, boot_mib: 256}
+outputs: [null, [], [vhdx], {remove: [vhd]}]
+locale: [null, {language: null}, {timezone: /UTC}, {timezone: UTC}, {timezone: a/../b}]
+container:
+  - null
+  - {}
+  - {user: 1, home: /a, command: b, environment: null}
+  - {user: 1, home: /a, command: b, environment: {A: null}, labels: {a: null}}
 certification: [null, {}, {policies: null}, {waivers: ../x}, {targets: []}, {policies: {remove: [ccsp]}}]
 ostree:
   - null
@@ -98,7 +105,11 @@ visibility: [private, community, null]
 licence: [free, byos, payg, null]
 architecture: [x86_64, aarch64, riscv64, null]
 """)
-WHENS = [{}, {"release": ">=9"}, {"licence": "payg"}, {"distribution": ["x"]}, {"release": "9"}]
+WHENS: list[dict[str, Any]] = [
+    *({}, {"release": ">=9"}, {"licence": "payg"}, {"distribution": ["x"]}, {"release": "9"}),
+    *({key: None} for key in ("release", "distribution", "architecture", "licence")),
+    *({"distribution": []}, {"distribution": [None]}, {"release": f">={'9' * 5000}"}),
+]
 AXES = {"licence": ("free", "payg"), "architecture": ("x86_64", "aarch64"), "size": ("a", "b")}
 OVERLAY = [key for key in FRAGMENTS if key not in ("visibility", "licence", "architecture")]
 
