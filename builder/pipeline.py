@@ -25,13 +25,13 @@ from builder.recipe import Plan, Recipe, find, load, name_of, plan, refuse, subs
 from builder.recipe.lock import Lock, of_plan
 from builder.recipe.model import BootstrapMode
 from builder.rootfs import ResolvedRepository, check_host
-from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
+from builder.stages import StageReport, code_digest, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
 if TYPE_CHECKING:
     from builder.sampledistro import SampleRepository
 
-__all__ = ["Pipeline", "existing"]
+__all__ = ["Pipeline"]
 
 # What the digest of a plan leaves open: it is made with these before the version is known.
 _NO_VERSION = "0.19700101.0"
@@ -335,31 +335,3 @@ class Pipeline:
 def _also(plan: Plan) -> tuple[str, ...]:
     """Where else the code is that makes this plan's image."""
     return () if plan.ostree is None else ("builder/ostree",)
-
-
-def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:
-    """The image of a recipe that was built before, checked to be as the build left it.
-
-    :raises HallmarkError: there is none, or it was changed since it was built.
-    """
-    name = name_of(recipe)
-    found = workspace.artefacts(name, version) if version else versions.newest(workspace, name)
-    built = Plan.model_validate_json(found.plan.read_bytes()) if found and found.plan.exists() else None
-    if found is None or built is None or not found.output(built.image_format).exists():
-        raise HallmarkError(
-            f"there is no image of {name}" + (f" {version}" if version else ""),
-            where=workspace.build / name,
-            hint=f"build it first: hallmark build {name}",
-        )
-    for stage in ("image", "formats"):
-        stamp = read_stamp(found, stage)
-        for output, left in stamp.outputs.items() if stamp else ():
-            path = found.root / output
-            if not path.exists() or output_of(path) != left:
-                raise HallmarkError(
-                    "the image is not as the build left it: its size or modification time differ",
-                    where=path,
-                    why="a certificate speaks for the bytes that the recipe produced",
-                    hint=f"build it again: hallmark build {name}",
-                )
-    return found, built

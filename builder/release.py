@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from builder import log
+from builder.built import existing
 from builder.certify import certify, key_directory
 from builder.errors import HallmarkError
-from builder.pipeline import Pipeline, existing
+from builder.pipeline import Pipeline
 from builder.recipe import Plan, find
 from builder.stages import StageReport
 from builder.workspace import Artefacts, Workspace

@@ -104,7 +104,8 @@ def diff(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def build(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import Pipeline, existing
+    from builder.built import existing
+    from builder.pipeline import Pipeline
 
     pipeline = Pipeline(
         workspace,
@@ -123,7 +124,7 @@ def build(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def boot(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import existing
+    from builder.built import existing
     from builder.vm.acceleration import probe
     from builder.vm.shell import interactive
 
@@ -145,8 +146,8 @@ def boot(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def certify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.built import existing
     from builder.certify import certify
-    from builder.pipeline import existing
     from builder.recipe import find
 
     if options.replay or options.hosts:
@@ -198,7 +199,7 @@ def _certify_several(options: argparse.Namespace, workspace: Workspace) -> int:
 
 def requirement(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder import examine
-    from builder.pipeline import existing
+    from builder.built import existing
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     good = examine.requirement(workspace, artefacts, plan, options.requirement, every_view=options.every_view)
@@ -206,7 +207,7 @@ def requirement(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def publish(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import existing
+    from builder.built import existing
     from builder.release import publish_stage
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)

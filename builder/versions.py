@@ -14,7 +14,7 @@ from pathlib import Path
 from builder.errors import HallmarkError
 from builder.workspace import Artefacts, Workspace, atomic_file
 
-__all__ = ["VERSION", "choose", "epoch_of", "newest", "parse"]
+__all__ = ["VERSION", "begun", "choose", "epoch_of", "newest", "parse"]
 
 VERSION = re.compile(r"^(?P<major>[0-9]+)\.(?P<date>[0-9]{8})\.(?P<n>[0-9]+)$")
 _MARK = "inputs"
@@ -47,11 +47,16 @@ def epoch_of(version: str) -> int:
         raise HallmarkError(f"{date} in version {version} is not a date", hint="use YYYYMMDD") from None
 
 
-def newest(workspace: Workspace, recipe: str) -> Artefacts | None:
-    """The newest version of a recipe that was begun, finished or not."""
+def begun(workspace: Workspace, recipe: str) -> list[Artefacts]:
+    """Every version of a recipe that was begun, finished or not, the newest first."""
     places = [path for path in (workspace.build / recipe).glob("*") if VERSION.match(path.name)]
     places = [path for path in places if path.is_dir() and not path.is_symlink()]
-    return Artefacts(max(places, key=lambda path: parse(path.name))) if places else None
+    return [Artefacts(path) for path in sorted(places, key=lambda path: parse(path.name), reverse=True)]
+
+
+def newest(workspace: Workspace, recipe: str) -> Artefacts | None:
+    """The newest version of a recipe that was begun, finished or not."""
+    return next(iter(begun(workspace, recipe)), None)
 
 
 def choose(

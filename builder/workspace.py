@@ -3,7 +3,7 @@
 Layout below the build directory (default ``build/`` in the project, or ``HALLMARK_BUILD_DIR``):
 
     <recipe>/<version>/   the artefacts of one build (``Artefacts`` names each file)
-    <recipe>/latest       symbolic link to the last version that succeeded
+    <recipe>/latest       symbolic link to the last version that `hallmark release` brought to its end
     catalog/              what consumers read
     .work/                temporary files; anything in it may be deleted when nothing runs
 
@@ -160,7 +160,7 @@ class Workspace:
         return Artefacts(self.build / recipe / version)
 
     def latest(self, recipe: str) -> Artefacts | None:
-        """The last version that succeeded, or None."""
+        """The last version that was certified and published in one go, or None."""
         link = self.build / recipe / "latest"
         return Artefacts(link.resolve()) if link.is_symlink() and link.exists() else None
 

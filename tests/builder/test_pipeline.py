@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from builder.built import existing
 from builder.errors import HallmarkError
-from builder.pipeline import Pipeline, existing
-from builder.workspace import PROJECT, Workspace
+from builder.pipeline import Pipeline
+from builder.recipe import find, load, plan
+from builder.recipe.model import OutputFormat
+from builder.workspace import PROJECT, Artefacts, Workspace
 
 _NOBODY = 65534
 
@@ -53,3 +56,40 @@ def test_an_image_that_was_never_built_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HallmarkError, match="no image of sample-9") as caught:
         existing(space, "sample-9")
     assert caught.value.hint == "build it first: hallmark build sample-9"
+
+
+def _version(
+    space: Workspace, number: int, *, image: bool, outputs: tuple[OutputFormat, ...] = ()
+) -> Artefacts:
+    version = f"9.20261101.{number}"
+    place = space.artefacts("sample-9", version)
+    place.stages.mkdir(parents=True)
+    made = plan(load(find("sample-9")), version=version, source_date_epoch=0)
+    place.plan.write_text(made.model_copy(update={"outputs": ("vhd", *outputs)}).to_json())
+    if image:
+        place.image.write_text("a disk")
+    return place
+
+
+def test_what_was_only_begun_does_not_hide_the_image_before_it(tmp_path: Path) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    good = _version(space, 0, image=True)
+    _version(space, 1, image=False)
+    _version(space, 2, image=True, outputs=("vhdx",))
+    place, found = existing(space, "sample-9")
+    assert (place, found.version) == (good, "9.20261101.0")
+    with pytest.raises(HallmarkError, match=r"no image of sample-9 9\.20261101\.2"):
+        existing(space, "sample-9", version="9.20261101.2")
+    newest = _version(space, 3, image=True)
+    assert existing(space, "sample-9")[0] == newest
+
+
+@pytest.mark.parametrize("damage", ["{half", '{"format": 0}'])
+def test_a_plan_of_another_hallmark_is_explained(tmp_path: Path, damage: str) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    place = _version(space, 0, image=True)
+    place.plan.write_text(damage)
+    with pytest.raises(HallmarkError, match="this is no plan") as caught:
+        existing(space, "sample-9")
+    assert caught.value.where == place.plan
+    assert caught.value.hint == "build the image anew: hallmark build sample-9"

@@ -182,7 +182,7 @@ def test_without_a_lock_there_is_nothing_to_check(line: Line) -> None:
 def test_a_killed_dnf_stops_nobody_and_a_running_one_is_waited_for(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every dnf is a low number in a namespace of its own: its locks in the cache mean somebody else there."""
+    """Every dnf is a low number in a namespace of its own, and its locks in the cache are such numbers."""
     cache = line.space.cache / "dnf"
     leftover = cache / "metadata_lock.pid"
     leftover.write_text("1")

@@ -16,7 +16,7 @@ _SHIM = str(SHIMS / "with-cache")
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache in which a dnf was killed that had process number 1 in its namespace, as everybody's init has."""
+    """A cache in which a dnf was killed that was number 1 in its namespace, as every init is."""
     path = tmp_path / "cache"
     path.mkdir()
     for name in ("metadata_lock.pid", "download_lock.pid"):
@@ -35,7 +35,7 @@ def test_the_status_is_the_command_s(cache: Path) -> None:
 
 
 def test_the_second_waits_and_leaves_the_lock_of_the_first(cache: Path) -> None:
-    argv = [_SHIM, cache, sys.executable, "-c", "print('mine')"]
+    argv: list[str | Path] = [_SHIM, cache, sys.executable, "-c", "print('mine')"]
     with (cache / "hallmark.lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as second:
@@ -50,7 +50,7 @@ def test_the_second_waits_and_leaves_the_lock_of_the_first(cache: Path) -> None:
 
 def test_what_a_command_leaves_running_does_not_keep_the_cache(cache: Path) -> None:
     """A package's script may start an agent that outlives dnf."""
-    argv = [_SHIM, cache, "sh", "-c", "sleep 60 >&- 2>&- & echo $!"]
+    argv: list[str | Path] = [_SHIM, cache, "sh", "-c", "sleep 60 >&- 2>&- & echo $!"]
     agent = int(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout)
     try:
         with (cache / "hallmark.lock").open("a") as free:
