@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
+from builder import versions
 from builder.built import existing
 from builder.errors import HallmarkError
 from builder.pipeline import Pipeline
@@ -93,3 +96,51 @@ def test_a_plan_of_another_hallmark_is_explained(tmp_path: Path, damage: str) ->
         existing(space, "sample-9")
     assert caught.value.where == place.plan
     assert caught.value.hint == "build the image anew: hallmark build sample-9"
+
+
+class _Tomorrow(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=1)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Begins a build of packages from the network, which ends as soon as it wants the vendor's key."""
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    monkeypatch.setattr("builder.pipeline.check_host", lambda plan: None)
+    monkeypatch.setattr("builder.rootfs.dib.check_host", lambda plan: None)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+    def begin() -> list[str]:
+        with pytest.raises(HallmarkError, match="key"):
+            Pipeline(space, "centos-stream-9").build()
+        return [place.root.name for place in versions.begun(space, "centos-stream-9")]
+
+    return begin
+
+
+def test_the_next_day_a_build_looks_for_updates(
+    begun: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begun()
+    assert len(first) == 1
+    assert begun() == first, "the same day it goes on"
+    for module in ("pipeline", "versions"):
+        monkeypatch.setattr(f"builder.{module}.datetime", _Tomorrow)
+    second = begun()
+    assert len(second) == 2
+    assert versions.parse(second[0])[1] > versions.parse(first[0])[1]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert len(begun()) == 3, "another time in every file is another image"
+
+
+def test_a_published_version_is_left_alone(begun: Callable[[], list[str]], tmp_path: Path) -> None:
+    (first,) = begun()
+    record = tmp_path / "build/centos-stream-9" / first / "release.json"
+    record.write_text("{}")
+    before = {path: path.stat().st_mtime_ns for path in record.parent.rglob("*") if path.name != "plan.json"}
+    second, _ = begun()
+    assert versions.parse(second) == (*versions.parse(first)[:2], 1)
+    after = {path: path.stat().st_mtime_ns for path in record.parent.rglob("*") if path.name != "plan.json"}
+    assert {path for path in after if path.is_file() and before.get(path) != after[path]} == set()
