@@ -140,7 +140,6 @@ def boot(options: argparse.Namespace, workspace: Workspace) -> int:
         image,
         firmware=options.firmware,
         work=workspace.work,
-        logs=workspace.work,
         acceleration=probe(cache=workspace.cache),
     )
 

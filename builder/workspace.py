@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,8 @@ __all__ = [
     "atomic_file",
     "digest_file",
     "digest_json",
+    "owned_directory",
+    "sweep",
 ]
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -221,6 +224,29 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def owned_directory(parent: Path, prefix: str) -> Path:
+    """A new directory below ``parent`` whose name begins with ``prefix`` and says which process made it."""
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}.", dir=parent))
+
+
+def sweep(parent: Path, prefix: str) -> list[Path]:
+    """Delete what ``owned_directory`` made of this name and whose process is gone; returns what was deleted.
+
+    Directories of other users stay: ``parent`` may be one that everybody writes to.
+    """
+    swept = []
+    for directory in sorted(parent.glob(f"{prefix}*")):
+        owner, dot, _ = directory.name[len(prefix) :].partition(".")
+        if not (dot and owner.isdigit()) or Path("/proc", owner).exists():
+            continue
+        with suppress(FileNotFoundError):  # another process may sweep at the same time
+            status = directory.stat(follow_symlinks=False)
+            if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(directory, ignore_errors=True)
+                swept.append(directory)
+    return swept
 
 
 def digest_file(path: Path) -> str:
