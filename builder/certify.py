@@ -20,10 +20,10 @@ from rich.table import Table
 
 from builder import log
 from builder.bootable import must_boot
+from builder.built import existing
 from builder.errors import HallmarkError
 from builder.image import outputs
 from builder.looks import Look, acceleration_for, look_at, sharing_of, views_of
-from builder.pipeline import existing
 from builder.pool import Pool
 from builder.provenance import describe
 from builder.recipe import Plan, find, name_of

@@ -19,6 +19,7 @@ from rich.markup import escape
 from builder import log
 from builder.bootable import must_boot
 from builder.certify import key_directory, show_slowest
+from builder.diff.images import plan_of
 from builder.errors import EXIT_FAILURE, HallmarkError
 from builder.looks import acceleration_for, claim_of, observe_booted, ostree_claim_of, views_of
 from builder.pool import Pool, places
@@ -97,7 +98,7 @@ def _judging(options: argparse.Namespace, path: Path | None = None) -> Judging:
         return Judging.of(draft, recipe.root)
     for place in (path, *path.parents[:2]) if path else ():
         if (place / "plan.json").is_file():
-            found = Plan.model_validate_json((place / "plan.json").read_bytes())
+            found = plan_of(Artefacts(place))
             return Judging.of(found, find(found.recipe).parent)
     raise HallmarkError(
         "nothing says what to judge by",

@@ -9,12 +9,14 @@ Each stage is a function of the digests of its inputs (``builder.stages``); none
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +27,13 @@ from builder.recipe import Plan, Recipe, find, load, name_of, plan, refuse, subs
 from builder.recipe.lock import Lock, of_plan
 from builder.recipe.model import BootstrapMode
 from builder.rootfs import ResolvedRepository, check_host
-from builder.stages import StageReport, code_digest, output_of, read_stamp, run_stage
+from builder.stages import Published, StageReport, code_digest, read_stamp, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file, digest_json
 
 if TYPE_CHECKING:
     from builder.sampledistro import SampleRepository
 
-__all__ = ["Pipeline", "existing"]
+__all__ = ["Pipeline"]
 
 # What the digest of a plan leaves open: it is made with these before the version is known.
 _NO_VERSION = "0.19700101.0"
@@ -52,6 +54,7 @@ class Pipeline:
     reports: list[StageReport] = field(default_factory=list)
     _repositories: tuple[ResolvedRepository, ...] = ()
     _repository_digest: str = ""
+    _day: str = ""
 
     def build(self) -> Artefacts:
         """Recipe to image: every stage that is not up to date.
@@ -63,47 +66,60 @@ class Pipeline:
         name = draft.recipe
         with self.workspace.lock(name):
             self._resolve_repositories(draft, images=loaded.root)
+            self._day = versions.day_taken(draft, lock, now=datetime.now(UTC))
             inputs = digest_json(
                 {
                     "plan": draft.digest(),
                     "repositories": self._repository_digest,
+                    "day": self._day,
                     "code": code_digest("builder/rootfs", "builder/disk", "builder/image", *_also(draft)),
+                    "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
                 }
             )
-            artefacts = versions.choose(
-                self.workspace,
-                name,
-                major=draft.distribution.major,
-                inputs=inputs,
-                wanted=self.wanted_version,
-            )
-            version = artefacts.root.name
-            final = plan(
-                loaded,
-                version=version,
-                source_date_epoch=versions.epoch_of(version),
-                bootstrap=self.bootstrap,
-            )
-            log.info(f"{name} {version}: {artefacts.root}")
-            with atomic_file(artefacts.plan) as temporary:
-                temporary.write_text(final.to_json())
-            if final.ostree is None or final.composed:
-                self._rootfs(final, artefacts, lock)
-            if final.ostree is not None:
-                OstreeStages(
-                    final,
-                    artefacts,
-                    images=loaded.root,
-                    commit=lock.ostree if lock else None,
-                    scratch=self._scratch,
-                    reports=self.reports,
-                ).run()
-            if final.container is not None:
-                self._container(final, artefacts)
-            else:
-                self._image(final, artefacts)
-                self._formats(final, artefacts)
+            major = draft.distribution.major
+            choose = partial(versions.choose, self.workspace, name, major=major, inputs=inputs)
+            artefacts = choose(wanted=self.wanted_version)
+            before = len(self.reports)
+            try:
+                self._make(loaded, lock, artefacts)
+            except Published as problem:
+                if self.wanted_version is not None:
+                    raise
+                log.info(f"{problem.what}: the next number is taken")
+                del self.reports[before:]
+                artefacts = choose(fresh=True)
+                self._make(loaded, lock, artefacts)
         return artefacts
+
+    def _make(self, loaded: Recipe, lock: Lock | None, artefacts: Artefacts) -> None:
+        """Every stage of one version that is not up to date."""
+        version = artefacts.root.name
+        final = plan(
+            loaded,
+            version=version,
+            source_date_epoch=versions.epoch_of(version),
+            bootstrap=self.bootstrap,
+        )
+        log.info(f"{final.recipe} {version}: {artefacts.root}")
+        with atomic_file(artefacts.plan) as temporary:
+            temporary.write_text(final.to_json())
+        if final.ostree is None or final.composed:
+            self._rootfs(final, artefacts, lock)
+        if final.ostree is not None:
+            OstreeStages(
+                final,
+                artefacts,
+                images=loaded.root,
+                commit=lock.ostree if lock else None,
+                day=self._day,
+                scratch=self._scratch,
+                reports=self.reports,
+            ).run()
+        if final.container is not None:
+            self._container(final, artefacts)
+        else:
+            self._image(final, artefacts)
+            self._formats(final, artefacts)
 
     def draft(self) -> tuple[Recipe, Plan]:
         """The recipe as this site's mirrors make it, and its plan as far as it is known without a version.
@@ -198,6 +214,7 @@ class Pipeline:
                 inputs={
                     "plan": final.digest(),
                     "repositories": self._repository_digest,
+                    "day": self._day,
                     "code": code_digest("builder/rootfs"),
                 },
                 outputs=(artefacts.rootfs, artefacts.packages, artefacts.sbom),
@@ -335,31 +352,3 @@ class Pipeline:
 def _also(plan: Plan) -> tuple[str, ...]:
     """Where else the code is that makes this plan's image."""
     return () if plan.ostree is None else ("builder/ostree",)
-
-
-def existing(workspace: Workspace, recipe: str, *, version: str | None = None) -> tuple[Artefacts, Plan]:
-    """The image of a recipe that was built before, checked to be as the build left it.
-
-    :raises HallmarkError: there is none, or it was changed since it was built.
-    """
-    name = name_of(recipe)
-    found = workspace.artefacts(name, version) if version else versions.newest(workspace, name)
-    built = Plan.model_validate_json(found.plan.read_bytes()) if found and found.plan.exists() else None
-    if found is None or built is None or not found.output(built.image_format).exists():
-        raise HallmarkError(
-            f"there is no image of {name}" + (f" {version}" if version else ""),
-            where=workspace.build / name,
-            hint=f"build it first: hallmark build {name}",
-        )
-    for stage in ("image", "formats"):
-        stamp = read_stamp(found, stage)
-        for output, left in stamp.outputs.items() if stamp else ():
-            path = found.root / output
-            if not path.exists() or output_of(path) != left:
-                raise HallmarkError(
-                    "the image is not as the build left it: its size or modification time differ",
-                    where=path,
-                    why="a certificate speaks for the bytes that the recipe produced",
-                    hint=f"build it again: hallmark build {name}",
-                )
-    return found, built

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from builder import log
 from builder.bootable import must_boot_of
+from builder.built import existing
 from builder.certify import certify, key_directory
 from builder.errors import HallmarkError
-from builder.pipeline import Pipeline, existing
+from builder.pipeline import Pipeline
 from builder.recipe import Plan, find
 from builder.stages import StageReport
 from builder.workspace import Artefacts, Workspace

@@ -18,11 +18,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder import log
+from builder.errors import HallmarkError
 from builder.run import may_go_on
 from builder.workspace import PROJECT, Artefacts, atomic_file, digest_file, digest_json
 
 __all__ = [
     "Output",
+    "Published",
     "StageReport",
     "Stamp",
     "code_digest",
@@ -31,6 +33,13 @@ __all__ = [
     "read_stamp",
     "run_stage",
 ]
+
+#: The stages that decide the bytes of an image.
+_OF_THE_IMAGE = frozenset({"rootfs", "commit", "sysroot", "image", "formats"})
+
+
+class Published(HallmarkError):
+    """A stage was about to make the image of a published version again. Nothing of it was changed."""
 
 
 class Output(BaseModel):
@@ -113,6 +122,7 @@ def run_stage(
 
     :param inputs: named digests; together they are the stage's key.
     :param outputs: files that ``make`` leaves below ``artefacts.root``.
+    :raises Published: the stage decides bytes that are published, and isn't up to date.
     """
     key = digest_json(dict(inputs))
     began = time.monotonic()
@@ -120,6 +130,14 @@ def run_stage(
         log.info(f"{title}: up to date")
         log.event("stage", name=name, state="up to date")
         return StageReport(name, "up to date", time.monotonic() - began)
+    if name in _OF_THE_IMAGE and artefacts.release.exists():
+        raise Published(
+            f"version {artefacts.root.name} of {artefacts.root.parent.name} is published, and is not as its "
+            f"build left it: {title}",
+            where=artefacts.root,
+            why="a published version must always mean the same bytes: what made them changed or is gone",
+            hint="leave --version out: the next number is taken",
+        )
     (artefacts.stages / f"{name}.json").unlink(missing_ok=True)
     with log.step(title):
         make()

@@ -6,6 +6,7 @@ Imports are made where they are needed, so that a verb starts without the librar
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def diff(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def build(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import Pipeline, existing
+    from builder.built import existing
+    from builder.pipeline import Pipeline
 
     pipeline = Pipeline(
         workspace,
@@ -124,12 +126,12 @@ def build(options: argparse.Namespace, workspace: Workspace) -> int:
 
 def boot(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.bootable import must_boot
-    from builder.pipeline import existing
+    from builder.built import existing
     from builder.vm.acceleration import probe
     from builder.vm.shell import interactive
 
     image = Path(options.image)
-    if not image.is_file():
+    if not os.path.isfile(image):  # noqa: PTH113  # a name that is too long for a file is none
         artefacts, plan = existing(workspace, options.image)
         image = artefacts.output(plan.image_format)
         if plan.container is not None:
@@ -141,14 +143,13 @@ def boot(options: argparse.Namespace, workspace: Workspace) -> int:
         image,
         firmware=options.firmware,
         work=workspace.work,
-        logs=workspace.work,
         acceleration=probe(cache=workspace.cache),
     )
 
 
 def certify(options: argparse.Namespace, workspace: Workspace) -> int:
+    from builder.built import existing
     from builder.certify import certify
-    from builder.pipeline import existing
     from builder.recipe import find
 
     if options.replay or options.hosts:
@@ -200,7 +201,7 @@ def _certify_several(options: argparse.Namespace, workspace: Workspace) -> int:
 
 def requirement(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder import examine
-    from builder.pipeline import existing
+    from builder.built import existing
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)
     good = examine.requirement(workspace, artefacts, plan, options.requirement, every_view=options.every_view)
@@ -208,7 +209,7 @@ def requirement(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def publish(options: argparse.Namespace, workspace: Workspace) -> int:
-    from builder.pipeline import existing
+    from builder.built import existing
     from builder.release import publish_stage
 
     artefacts, plan = existing(workspace, options.recipe, version=options.version)

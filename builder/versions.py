@@ -1,7 +1,8 @@
 """Which version a build gets: ``MAJOR.YYYYMMDD.N``.
 
 The same inputs find their version again, so that an interrupted run goes on and an unchanged one has nothing
-to do. Anything else gets a new number: a version that was published is never built twice.
+to do. What repositories have is an input, too: a digest, a lock or a commit says what that is, or else the
+day. Anything else gets a new number: a version that was published is never built twice.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.errors import HallmarkError
+from builder.recipe.lock import Lock
+from builder.recipe.model import Plan
 from builder.workspace import Artefacts, Workspace, atomic_file
 
-__all__ = ["VERSION", "choose", "epoch_of", "newest", "parse"]
+__all__ = ["VERSION", "begun", "choose", "day_taken", "epoch_of", "newest", "parse"]
 
 VERSION = re.compile(r"^(?P<major>[0-9]+)\.(?P<date>[0-9]{8})\.(?P<n>[0-9]+)$")
 _MARK = "inputs"
@@ -58,20 +61,47 @@ def epoch_of(version: str) -> int:
         raise HallmarkError(f"{date} in version {version} is not a date", hint="use YYYYMMDD") from None
 
 
-def newest(workspace: Workspace, recipe: str) -> Artefacts | None:
-    """The newest version of a recipe that was begun, finished or not."""
+def begun(workspace: Workspace, recipe: str) -> list[Artefacts]:
+    """Every version of a recipe that was begun, finished or not, the newest first."""
     places = [path for path in (workspace.build / recipe).glob("*") if VERSION.match(path.name)]
     places = [path for path in places if path.is_dir() and not path.is_symlink()]
-    return Artefacts(max(places, key=lambda path: parse(path.name))) if places else None
+    return [Artefacts(path) for path in sorted(places, key=lambda path: parse(path.name), reverse=True)]
+
+
+def newest(workspace: Workspace, recipe: str) -> Artefacts | None:
+    """The newest version of a recipe that was begun, finished or not."""
+    return next(iter(begun(workspace, recipe)), None)
+
+
+def day_taken(plan: Plan, lock: Lock | None, *, now: datetime) -> str:
+    """The day (UTC, YYYY-MM-DD) on which a build takes what it is made of; "" where any day gives the same.
+
+    A lock, the recipe's commit, or the digest of the embedded repository says what that is. Else it is
+    whatever the repositories have, security updates included, and nobody knows before they were asked.
+    """
+    if lock is not None:
+        return ""
+    if plan.ostree is not None and not plan.composed:
+        known = plan.ostree.commit is not None
+    else:
+        known = all(repository.embedded is not None for repository in plan.repositories)
+    return "" if known else now.strftime("%Y-%m-%d")
 
 
 def choose(
-    workspace: Workspace, recipe: str, *, major: int, inputs: str, wanted: str | None = None
+    workspace: Workspace,
+    recipe: str,
+    *,
+    major: int,
+    inputs: str,
+    wanted: str | None = None,
+    fresh: bool = False,
 ) -> Artefacts:
     """The place of the version for these inputs; it is made and marked with them.
 
     :param inputs: the digest of everything that decides what the image holds.
     :param wanted: a version that the user insists on.
+    :param fresh: a new number, also where the last version has these inputs.
     :raises HallmarkError: the wanted version was published with other inputs.
     """
     if wanted is not None:
@@ -85,7 +115,7 @@ def choose(
             )
         return _mark(place, inputs)
     last = newest(workspace, recipe)
-    if last is not None and _inputs(last) == inputs:
+    if last is not None and _inputs(last) == inputs and not fresh:
         return last
     date = int(datetime.now(UTC).strftime("%Y%m%d"))
     number = 0

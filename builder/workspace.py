@@ -3,7 +3,7 @@
 Layout below the build directory (default ``build/`` in the project, or ``HALLMARK_BUILD_DIR``):
 
     <recipe>/<version>/   the artefacts of one build (``Artefacts`` names each file)
-    <recipe>/latest       symbolic link to the last version that succeeded
+    <recipe>/latest       symbolic link to the last version that `hallmark release` brought to its end
     catalog/              what consumers read
     .work/                temporary files; anything in it may be deleted when nothing runs
 
@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,8 @@ __all__ = [
     "atomic_file",
     "digest_file",
     "digest_json",
+    "owned_directory",
+    "sweep",
 ]
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -160,7 +163,7 @@ class Workspace:
         return Artefacts(self.build / recipe / version)
 
     def latest(self, recipe: str) -> Artefacts | None:
-        """The last version that succeeded, or None."""
+        """The last version that was certified and published in one go, or None."""
         link = self.build / recipe / "latest"
         return Artefacts(link.resolve()) if link.is_symlink() and link.exists() else None
 
@@ -221,6 +224,29 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def owned_directory(parent: Path, prefix: str) -> Path:
+    """A new directory below ``parent`` whose name begins with ``prefix`` and says which process made it."""
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}.", dir=parent))
+
+
+def sweep(parent: Path, prefix: str) -> list[Path]:
+    """Delete what ``owned_directory`` made of this name and whose process is gone; returns what was deleted.
+
+    Directories of other users stay: ``parent`` may be one that everybody writes to.
+    """
+    swept = []
+    for directory in sorted(parent.glob(f"{prefix}*")):
+        owner, dot, _ = directory.name[len(prefix) :].partition(".")
+        if not (dot and owner.isdigit()) or Path("/proc", owner).exists():
+            continue
+        with suppress(FileNotFoundError):  # another process may sweep at the same time
+            status = directory.stat(follow_symlinks=False)
+            if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(directory, ignore_errors=True)
+                swept.append(directory)
+    return swept
 
 
 def digest_file(path: Path) -> str:

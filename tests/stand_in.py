@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder import log
+from builder.built import existing
 from builder.certify import certify
 from builder.errors import HallmarkError
 from builder.looks import views_of
-from builder.pipeline import Pipeline, existing
+from builder.pipeline import Pipeline
 from builder.recipe import Plan, load, names
 from builder.vm.acceleration import probe
 from builder.workspace import PROJECT, Artefacts, Workspace

@@ -54,7 +54,7 @@ class _Operand:
                 "there is no plan.json in the directory",
                 where=directory,
                 why="an image is compared by what its build recorded beside it",
-                hint="name a directory that a build made, such as build/sample-9/latest",
+                hint="name a directory that a build made, such as build/sample-9/9.20261121.0",
             )
         return cls(text, "image", artefacts.root)
 

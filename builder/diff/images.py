@@ -74,7 +74,10 @@ def plan_of(artefacts: Artefacts) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         raise HallmarkError(
-            f"this is no plan: {'.'.join(map(str, first['loc']))}: {first['msg']}", where=artefacts.plan
+            ": ".join(filter(None, ("this is no plan", ".".join(map(str, first["loc"])), first["msg"]))),
+            where=artefacts.plan,
+            why="it is damaged, or another version of Hallmark wrote it",
+            hint=f"build the image anew: hallmark build {artefacts.root.parent.name}",
         ) from None
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from builder.errors import CommandFailed
 from builder.recipe.lock import LockedPackage
 from builder.recipe.model import Plan
-from builder.rootfs import ResolvedRepository, explain, manifest
+from builder.rootfs import ResolvedRepository, explain, manifest, progress
 from builder.rootfs.compile import dnf_conf, lock_orders, rpmdb_path
 from builder.rootfs.dib import PLUGINS
-from builder.rootfs.isolation import credentials, isolated, proxies
+from builder.rootfs.isolation import SHIMS, credentials, isolated, proxies
 from builder.rootfs.repositories import TrustedRepository, trust
 from builder.run import run
 from builder.workspace import digest_file
@@ -48,11 +48,12 @@ def resolve(
     trusted = trust(repositories)
     asked = [request.name for request in plan.packages.install]
     solver = _Solver(plan, trusted, work=work, log_file=log_file, cache=cache)
-    if keep is None:
-        return solver.solve(asked)
-    preferred = solver.solve(asked, orders=lock_orders(keep, free=free))
-    # Packages that were kept although nothing needs them any more drop out when only these are on offer.
-    return solver.solve(asked, orders=lock_orders(preferred))
+    with progress.shown(log_file):
+        if keep is None:
+            return solver.solve(asked)
+        preferred = solver.solve(asked, orders=lock_orders(keep, free=free))
+        # Packages that were kept although nothing needs them any more drop out when only these are on offer.
+        return solver.solve(asked, orders=lock_orders(preferred))
 
 
 class _Solver:
@@ -107,6 +108,7 @@ class _Solver:
             settings = ("--setopt=best=0",)
         argv = (
             *isolated(environment, secrets=self.secrets),
+            *(str(SHIMS / "with-cache"), str(self.cache)),
             *("dnf", f"--config={self.config}", f"--installroot={root}", "--assumeyes", "--downloadonly"),
             *(f"--releasever={self.plan.distribution.releasever}", *settings, "install", *names),
         )

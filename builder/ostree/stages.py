@@ -28,6 +28,7 @@ class OstreeStages:
 
     :param images: the directory of the recipes, which keys are relative to.
     :param commit: the commit of the recipe's lock.
+    :param day: when the newest commit of the ref is taken (``versions.day_taken``).
     :param scratch: makes a fresh directory for a stage.
     :param reports: what happened to each stage is appended.
     """
@@ -36,6 +37,7 @@ class OstreeStages:
     artefacts: Artefacts
     images: Path
     commit: str | None
+    day: str
     scratch: Callable[[str], AbstractContextManager[Path]]
     reports: list[StageReport]
 
@@ -89,7 +91,7 @@ class OstreeStages:
             fetch(self.plan, key=key, commit=wanted, destination=result, work=work, logs=artefacts.log)
 
         outputs = (artefacts.ostree, artefacts.commit, artefacts.packages, artefacts.sbom)
-        self._commit(key, {"commit": wanted or ""}, outputs, make)
+        self._commit(key, {"commit": wanted or "", "day": self.day}, outputs, make)
 
     def _commit(
         self,

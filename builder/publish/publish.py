@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from azure.storage.blob import ContainerClient
-from pydantic import ValidationError
 
 from builder import log
+from builder.diff.images import plan_of
 from builder.errors import HallmarkError
 from builder.publish import blob, delta, further, registry, share, tags
 from builder.publish.destination import (
@@ -79,7 +79,7 @@ def publish(
         failed (nothing is published then; the next run goes on).
     """
     now = now or now_utc()
-    plan = plan or _read_plan(artefacts.plan)
+    plan = plan or plan_of(artefacts)
     image = artefacts.output(plan.image_format)
     place = parse(destination or _default(plan, workspace))
     name = blob_name(plan.recipe, plan.version, ending=image.name.removeprefix("image"))
@@ -345,16 +345,6 @@ def _must_not_be_withdrawn(previous: Release, record: Path) -> None:
             why=f"it must not come back under the same version: {taken.why}",
             hint="build a new version: hallmark build RECIPE --version X.Y.Z",
         )
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise HallmarkError(f"cannot read the plan: {error.strerror}", where=path) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise HallmarkError(f"this is no plan: {first['loc']}: {first['msg']}", where=path) from None
 
 
 def _machine() -> str:

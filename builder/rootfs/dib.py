@@ -12,14 +12,13 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import log, memory
+from builder import log, memory, workspace
 from builder.errors import CommandFailed, HallmarkError
 from builder.lock import drift
 from builder.recipe.lock import Lock
@@ -29,6 +28,7 @@ from builder.rootfs.compile import Element, compile_element
 from builder.rootfs.isolation import SHIMS, credentials, isolated, proxies
 from builder.rootfs.repositories import ResolvedRepository, TrustedRepository, trust
 from builder.run import find_program, run
+from builder.workspace import owned_directory
 
 __all__ = ["PLUGINS", "Rootfs", "build_rootfs", "check_host", "sweep"]
 
@@ -78,7 +78,7 @@ def build_rootfs(
     sweep(work)
     for directory in (destination, work, logs):
         directory.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.", dir=work))
+    scratch = owned_directory(work, _PREFIX)
     try:
         return _build(
             plan,
@@ -101,13 +101,7 @@ def sweep(work: Path) -> list[Path]:
 
     Only plain files can be left: the mounts of a killed build ended with its namespace.
     """
-    swept = []
-    for directory in sorted(work.glob(f"{_PREFIX}*")) if work.is_dir() else []:
-        owner = directory.name[len(_PREFIX) :].partition(".")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(directory, ignore_errors=True)
-            swept.append(directory)
-    return swept
+    return workspace.sweep(work, _PREFIX)
 
 
 def _build(

@@ -1,14 +1,18 @@
-"""Tell the user how far diskimage-builder is, from the log that it writes."""
+"""Tell the user how far diskimage-builder or dnf is, from the log that it writes."""
 
 from __future__ import annotations
 
+import contextvars
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 from builder import log
 
-__all__ = ["follow"]
+__all__ = ["follow", "shown"]
 
 _STEP = re.compile(r"hallmark-step: (.+)$")
 _PACKAGE = re.compile(r"(?:Installing|Downloading) +: .* (\d+)/(\d+) *$")
@@ -26,6 +30,18 @@ def follow(log_file: Path, stop: Event) -> None:
                 _report(line)
             if ended:
                 return
+
+
+@contextmanager
+def shown(log_file: Path) -> Iterator[None]:
+    """Report from an existing log as ``follow`` does, beside what is done within."""
+    stop = Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="progress") as pool:
+        pool.submit(contextvars.copy_context().run, follow, log_file, stop)
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 def _report(line: str) -> None:

@@ -27,11 +27,14 @@ from builder.vm.acceleration import Acceleration
 from builder.vm.emulator import Emulator, emulator
 from builder.vm.firmware import Firmware, prepare
 from builder.vm.serial import SerialLog
+from builder.workspace import owned_directory, sweep
 
 __all__ = ["Machine", "boot", "start"]
 
 _POLL = 0.5
 _MIB = 1 << 20
+_SCRATCH = "vm-"
+_SOCKETS = "hallmark-vm-"
 # A first boot may reset itself once (a relabel) and a test may ask for a few; a loop goes on for ever.
 _MAX_RESETS = 4
 _MAX_REFUSALS = 4
@@ -278,7 +281,10 @@ def start(
     """
     for directory in (work, logs):
         directory.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"vm-{firmware}-", dir=work))
+    # A disk and a private key, which are worth nothing any more, of guests whose Hallmark was killed.
+    sweep(work, _SCRATCH)
+    sweep(Path(tempfile.gettempdir()), _SOCKETS)
+    scratch = owned_directory(work, _SCRATCH)
     sockets = _socket_directory(scratch)
     try:
         machine_id = uuid.uuid4()
@@ -360,7 +366,7 @@ def _socket_directory(scratch: Path) -> Path:
     """
     if len(os.fsencode(scratch)) <= 80 and re.fullmatch(r"[\w./-]+", str(scratch)):
         return scratch
-    return Path(tempfile.mkdtemp(prefix="hallmark-"))
+    return owned_directory(Path(tempfile.gettempdir()), _SOCKETS)
 
 
 def _overlay(image: Path, work: Path, disk_mib: int | None) -> Path:

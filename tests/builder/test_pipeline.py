@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
+from builder import versions
+from builder.built import existing
 from builder.errors import HallmarkError
-from builder.pipeline import Pipeline, existing
-from builder.workspace import PROJECT, Workspace
+from builder.pipeline import Pipeline
+from builder.recipe import find, load, plan
+from builder.recipe.model import OutputFormat
+from builder.workspace import PROJECT, Artefacts, Workspace
 
 _NOBODY = 65534
 
@@ -53,3 +59,88 @@ def test_an_image_that_was_never_built_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HallmarkError, match="no image of sample-9") as caught:
         existing(space, "sample-9")
     assert caught.value.hint == "build it first: hallmark build sample-9"
+
+
+def _version(
+    space: Workspace, number: int, *, image: bool, outputs: tuple[OutputFormat, ...] = ()
+) -> Artefacts:
+    version = f"9.20261101.{number}"
+    place = space.artefacts("sample-9", version)
+    place.stages.mkdir(parents=True)
+    made = plan(load(find("sample-9")), version=version, source_date_epoch=0)
+    place.plan.write_text(made.model_copy(update={"outputs": ("vhd", *outputs)}).to_json())
+    if image:
+        place.image.write_text("a disk")
+    return place
+
+
+def test_what_was_only_begun_does_not_hide_the_image_before_it(tmp_path: Path) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    good = _version(space, 0, image=True)
+    _version(space, 1, image=False)
+    _version(space, 2, image=True, outputs=("vhdx",))
+    place, found = existing(space, "sample-9")
+    assert (place, found.version) == (good, "9.20261101.0")
+    with pytest.raises(HallmarkError, match=r"no image of sample-9 9\.20261101\.2"):
+        existing(space, "sample-9", version="9.20261101.2")
+    newest = _version(space, 3, image=True)
+    assert existing(space, "sample-9")[0] == newest
+
+
+@pytest.mark.parametrize("damage", ["{half", '{"format": 0}'])
+def test_a_plan_of_another_hallmark_is_explained(tmp_path: Path, damage: str) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    place = _version(space, 0, image=True)
+    place.plan.write_text(damage)
+    with pytest.raises(HallmarkError, match="this is no plan") as caught:
+        existing(space, "sample-9")
+    assert caught.value.where == place.plan
+    assert caught.value.hint == "build the image anew: hallmark build sample-9"
+
+
+class _Tomorrow(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=1)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Begins a build of packages from the network, which ends as soon as it wants the vendor's key."""
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    monkeypatch.setattr("builder.pipeline.check_host", lambda plan: None)
+    monkeypatch.setattr("builder.rootfs.dib.check_host", lambda plan: None)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+    def begin() -> list[str]:
+        with pytest.raises(HallmarkError, match="key"):
+            Pipeline(space, "centos-stream-9").build()
+        return [place.root.name for place in versions.begun(space, "centos-stream-9")]
+
+    return begin
+
+
+def test_the_next_day_a_build_looks_for_updates(
+    begun: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begun()
+    assert len(first) == 1
+    assert begun() == first, "the same day it goes on"
+    for module in ("pipeline", "versions"):
+        monkeypatch.setattr(f"builder.{module}.datetime", _Tomorrow)
+    second = begun()
+    assert len(second) == 2
+    assert versions.parse(second[0])[1] > versions.parse(first[0])[1]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert len(begun()) == 3, "another time in every file is another image"
+
+
+def test_a_published_version_is_left_alone(begun: Callable[[], list[str]], tmp_path: Path) -> None:
+    (first,) = begun()
+    record = tmp_path / "build/centos-stream-9" / first / "release.json"
+    record.write_text("{}")
+    before = {path: path.stat().st_mtime_ns for path in record.parent.rglob("*") if path.name != "plan.json"}
+    second, _ = begun()
+    assert versions.parse(second) == (*versions.parse(first)[:2], 1)
+    after = {path: path.stat().st_mtime_ns for path in record.parent.rglob("*") if path.name != "plan.json"}
+    assert {path for path in after if path.is_file() and before.get(path) != after[path]} == set()

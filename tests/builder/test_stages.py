@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.stages import run_stage
+from builder.stages import Published, run_stage
 from builder.workspace import Artefacts
 
 
@@ -72,3 +72,16 @@ def test_a_damaged_stamp_counts_as_none(place: Artefacts) -> None:
     counter.stage(a="1")
     (place.stages / "image.json").write_text("{half")
     assert counter.stage(a="1") == "done"
+
+
+def test_what_is_published_is_never_made_again(place: Artefacts) -> None:
+    counter = Counter(place)
+    counter.stage(a="1")
+    place.release.write_text("{}")
+    assert counter.stage(a="1") == "up to date"
+    with pytest.raises(Published, match=r"9\.20260101\.0 .* is published"):
+        counter.stage(a="2")
+    assert counter.stage(a="1") == "up to date", "what was refused must leave everything as it was"
+    assert place.image.read_text() == "run 1"
+    again = run_stage(place, "certificate", title="judge", inputs={}, outputs=(), make=lambda: None)
+    assert again.state == "done", "a published image may be certified again"

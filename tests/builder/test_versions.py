@@ -9,6 +9,8 @@ import pytest
 
 from builder import versions
 from builder.errors import HallmarkError
+from builder.recipe import find, load, plan
+from builder.recipe.lock import Lock
 from builder.workspace import Workspace
 
 
@@ -24,6 +26,36 @@ def test_numbers_follow_the_inputs(space: Workspace) -> None:
         for inputs in ("a", "a", "b", "b", "a")
     ]
     assert names == [f"9.{today}.{n}" for n in (0, 0, 1, 1, 2)]
+
+
+def test_a_fresh_number_can_be_asked_for(space: Workspace) -> None:
+    first, second = (
+        versions.choose(space, "sample-9", major=9, inputs="a", fresh=fresh).root.name
+        for fresh in (False, True)
+    )
+    assert versions.parse(second) == (*versions.parse(first)[:2], versions.parse(first)[2] + 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "day"),
+    [
+        ("sample-9", ""),
+        ("sample-atomic-9", ""),
+        ("dotnet-sample-9", ""),
+        ("rhel-9", "2026-11-22"),
+        ("centos-stream-9", "2026-11-22"),
+        ("atomic-host-7", "2026-11-22"),
+    ],
+)
+def test_only_what_no_digest_tells_depends_on_the_day(recipe: str, day: str) -> None:
+    made = plan(load(find(recipe)), version="9.20261122.0", source_date_epoch=0)
+    now = datetime(2026, 11, 22, 23, 59, tzinfo=UTC)
+    assert versions.day_taken(made, None, now=now) == day
+    lock = Lock(recipe=recipe, when=now, inputs="0" * 64, packages=())
+    assert versions.day_taken(made, lock, now=now) == ""
+    if made.ostree is not None and not made.composed:
+        pinned = made.model_copy(update={"ostree": made.ostree.model_copy(update={"commit": "0" * 64})})
+        assert versions.day_taken(pinned, None, now=now) == ""
 
 
 def test_versions_sort_by_number_not_by_text(space: Workspace) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from builder.errors import HallmarkError
-from builder.workspace import Workspace, atomic_directory, atomic_file, digest_file, digest_json
+from builder.workspace import (
+    Workspace,
+    atomic_directory,
+    atomic_file,
+    digest_file,
+    digest_json,
+    owned_directory,
+    sweep,
+)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -81,3 +90,25 @@ def test_an_unusable_directory_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HallmarkError, match="cannot make the directory"):
         Workspace.default(build=tmp_path / "file" / "build", cache=tmp_path / "cache")
+
+
+def test_only_what_dead_processes_left_is_swept(tmp_path: Path, dead: int) -> None:
+    mine = owned_directory(tmp_path, "vm-")
+    left, other, lock = (
+        tmp_path / f"vm-{dead}.abc",
+        tmp_path / f"disk-{dead}.abc",
+        tmp_path / f"vm-{dead}.lock",
+    )
+    for path in (left, other):
+        path.mkdir()
+        (path / "id_ed25519").write_text("a private key")
+    lock.write_text("")
+    foreign = tmp_path / f"vm-{dead}.foreign"
+    if os.geteuid() == 0:
+        foreign.mkdir()
+        os.chown(foreign, 65534, 65534)
+    assert sweep(tmp_path, "vm-") == [left]
+    assert not left.exists()
+    assert mine.exists() and other.exists() and lock.exists()
+    assert foreign.exists() == (os.geteuid() == 0)
+    assert sweep(tmp_path / "absent", "vm-") == []

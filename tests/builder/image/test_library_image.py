@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from builder.built import existing
 from builder.errors import HallmarkError
 from builder.image import outputs, vhdx
 from builder.image.vhd import FOOTER_SIZE
-from builder.pipeline import Pipeline, existing
+from builder.pipeline import Pipeline
 from builder.recipe import Plan
 from builder.run import run
 from builder.workspace import Artefacts, Workspace, digest_file

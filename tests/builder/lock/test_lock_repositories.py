@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,7 +116,10 @@ def test_only_what_is_named_and_what_it_pulls_is_updated(
 
 def test_a_locked_build_installs_the_lock_and_not_the_newest(line: Line) -> None:
     line.newer()
+    package_cache = line.space.cache / "dnf/hallmark.lock"
+    package_cache.unlink()
     assert "lock" not in line.build().what
+    assert package_cache.exists(), "a build's dnf must have the package cache to itself, too"
     assert line.installed() == {f"{name}-1.noarch" for name in OLD}
 
 
@@ -172,3 +177,28 @@ def test_without_a_lock_there_is_nothing_to_check(line: Line) -> None:
         with pytest.raises(HallmarkError, match="has no lock") as caught:
             line.lock(*([] if arguments else ["app"]), **arguments)
         assert caught.value.hint and "hallmark lock small-9" in caught.value.hint
+
+
+def test_a_killed_dnf_stops_nobody_and_a_running_one_is_waited_for(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every dnf is a low number in a namespace of its own, and its locks in the cache are such numbers."""
+    cache = line.space.cache / "dnf"
+    leftover = cache / "metadata_lock.pid"
+    leftover.write_text("1")
+    assert line.lock(check=True) == 0
+    assert not leftover.exists()
+    with ThreadPoolExecutor(1) as pool, (cache / "hallmark.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        leftover.write_text("1")
+        waiting = pool.submit(line.lock, check=True)
+        said = ""
+        end = time.monotonic() + 60
+        while "waiting for another run of dnf" not in said and time.monotonic() < end:
+            time.sleep(0.1)
+            said += capsys.readouterr().err
+        assert not waiting.done()
+        assert leftover.exists()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert "waiting for another run of dnf" in said
+        assert waiting.result(60) == 0

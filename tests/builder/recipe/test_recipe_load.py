@@ -149,7 +149,7 @@ def test_a_name_that_no_file_can_have(name: str, tmp_path: Path, capfd: pytest.C
         with pytest.raises(HallmarkError, match="cannot look for the recipe: File name too long"):
             look(name)
     build = ["--build-dir", str(tmp_path)]
-    for verb in ("lint", "plan", "matrix", "explain", "lock", "build", "certify"):
+    for verb in ("lint", "plan", "matrix", "explain", "lock", "build", "certify", "boot"):
         assert main([verb, name, *build]) == 1
         out, told = capfd.readouterr()
         assert "File name too long" in out + told

@@ -242,7 +242,8 @@ def test_the_matrix_of_the_repository_is_what_a_ci_system_reads(capsys: pytest.C
 
 
 def test_artefacts_are_found_by_every_name_of_the_variant(tmp_path: Path) -> None:
-    from builder.pipeline import Pipeline, existing
+    from builder.built import existing
+    from builder.pipeline import Pipeline
 
     workspace = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
     assert Pipeline(workspace, "rhel-9-byos").recipe_name == "rhel-9"
