@@ -10,8 +10,9 @@ _MAGIC = 0xDE020109
 
 
 def archived(data: bytes) -> frozenset[str]:
-    """The names in a ``locale-archive`` such as ``en_US.utf8`` (glibc, locale/locarchive.h: struct locarhead);
-    none when it is something else.
+    """The names in a ``locale-archive``, such as ``en_US.utf8``; none when it is something else.
+
+    Source: ``struct locarhead`` of glibc (locale/locarchive.h).
     """
     if len(data) < 32:
         return frozenset()
