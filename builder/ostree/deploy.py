@@ -23,7 +23,7 @@ from builder.recipe.model import Plan
 from builder.rootfs import bootfiles
 from builder.run import run
 
-__all__ = ["SYSROOT", "deploy"]
+__all__ = ["SYSROOT", "deploy", "reads_entries"]
 
 #: What the deploy stage leaves.
 SYSROOT = "sysroot.tar"
@@ -166,10 +166,8 @@ def _boot_loader(sysroot: Path, deployment: Path, plan: Plan, log_file: Path) ->
     if 2 in plan.disk.generations:
         _efi(boot / "efi/EFI", deployment, plan)
     head = bootfiles.grub_head(plan)
-    places = (modules, deployment / "usr/lib/grub/x86_64-efi")
-    # GRUB's own reading of entries came with release 8; before, ostree makes GRUB's configuration of them.
-    if plan.distribution.major >= 8 and any((place / "blscfg.mod").exists() for place in places):
-        # This GRUB reads the boot loader entries that ostree writes: its configuration never changes.
+    if reads_entries(deployment, plan):
+        # Its GRUB reads the boot loader entries that ostree writes: its configuration never changes.
         configuration = grub / "grub.cfg"
         configuration.write_text(f"{head}insmod blscfg\nblscfg\n")
     else:
@@ -179,6 +177,21 @@ def _boot_loader(sysroot: Path, deployment: Path, plan: Plan, log_file: Path) ->
         (grub / "grub.cfg").symlink_to("../loader/grub.cfg")
         ostree("config", "unset", "sysroot.bootloader", repo=sysroot / "ostree/repo")
     configuration.chmod(0o600)
+
+
+def reads_entries(deployment: Path, plan: Plan) -> bool:
+    """Whether the GRUB of a tree reads boot loader entries.
+
+    Red Hat's does from 8 on: its program for UEFI has blscfg inside, and there need not be a file that tells.
+    That of 7 has it for BIOS only, and both firmwares share one menu. Others show by their modules. The hook
+    ``60-hallmark-boot`` decides alike about a root filesystem.
+    """
+    file = deployment / "usr/lib/os-release"
+    system = re.search(r"^ID=[\"']?([\w.-]+)", file.read_text() if file.exists() else "", re.M)
+    if system and system[1] in ("rhel", "centos"):
+        return plan.distribution.major >= 8
+    places = (deployment / "usr/lib/grub" / name for name in ("i386-pc", "x86_64-efi"))
+    return any((place / "blscfg.mod").exists() for place in places)
 
 
 def _entries(boot: Path) -> list[Path]:

@@ -109,7 +109,7 @@ def grub_head(plan: Plan) -> str:
         "  set default=0",
         "fi",
     ]
-    if plan.bootloader.serial:
+    if plan.bootloader.serial and plan.architecture != "aarch64":
         lines += [
             # A generation 2 machine need not have a serial port: keep the screen then.
             f"if {_SERIAL}; then",
@@ -130,10 +130,14 @@ def _default_grub(plan: Plan) -> str:
         "GRUB_DEFAULT=saved",
         "GRUB_DISABLE_SUBMENU=true",
         "GRUB_DISABLE_RECOVERY=true",
-        "GRUB_ENABLE_BLSCFG=true",
+        # Entries as files came with 8.
+        *(["GRUB_ENABLE_BLSCFG=true"] if plan.distribution.major >= 8 else []),
         f'GRUB_CMDLINE_LINUX="{arguments}"',
     ]
-    if plan.bootloader.serial:
+    if plan.bootloader.serial and plan.architecture == "aarch64":
+        # The firmware's console is the serial port there (osbuild/image-builder, rhel-9 and rhel-10).
+        lines.append('GRUB_TERMINAL="console"')
+    elif plan.bootloader.serial:
         lines += ['GRUB_TERMINAL="serial console"', f'GRUB_SERIAL_COMMAND="{_SERIAL}"']
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from certification.checks import requirement
-from certification.parse import text
+from certification.parse import locales, text
 from certification.parse.boot import has_argument
 from certification.testkit import support_report
 
@@ -245,6 +245,12 @@ def test_locale(guest: Guest, check: Checks) -> None:
         expected="en_US.UTF-8",
         observed=text.assignments(guest.content("/etc/locale.conf")).get("LANG"),
     )
+    # Directories from 8 on (glibc-langpack-en), one archive in 7.
+    archive = "/usr/lib/locale/locale-archive"
+    found = {path.split("/")[-2] for path in guest.glob("/usr/lib/locale/*/LC_CTYPE")}
+    if guest.inventory.get(archive) is not None:
+        found |= locales.archived(guest.fetch(archive).read_bytes())
+    check.contains("locales that are installed", expected="en_US.utf8", observed=sorted(found))
     entry = guest.inventory.get("/etc/localtime", follow=False)
     target = entry.link if entry is not None else "no /etc/localtime (UTC)"
     check.true("time zone", observed=target.endswith(("/UTC", "(UTC)")), expected="UTC", otherwise=target)

@@ -85,6 +85,7 @@ FILES: dict[str, str] = {
     "/etc/pam.d/system-auth": "password requisite pam_pwquality.so\npassword sufficient pam_unix.so sha512 shadow\n",
     "/etc/pam.d/password-auth": "password requisite pam_pwquality.so\npassword sufficient pam_unix.so yescrypt shadow\n",
     "/etc/locale.conf": "LANG=en_US.UTF-8\n",
+    "/usr/lib/locale/en_US.utf8/LC_CTYPE": "characters",
     "/etc/localtime": "->../usr/share/zoneinfo/UTC",
     "/etc/waagent.conf": "Provisioning.Agent=cloud-init\nProvisioning.DeleteRootPassword=y\nResourceDisk.Format=n\n"
     "ResourceDisk.EnableSwap=n\nOS.RootDeviceScsiTimeout=300\nOS.EnableFirewall=y\nOS.SshDir=/etc/ssh\n"

@@ -7,12 +7,14 @@ tables stands in test_suites_on_a_tree.py.
 # ruff: noqa: E501 - a table: one case a line
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from judged_tree import BLS, GOOD_BLS, MODULES, conf, judge
-from small_packages import Made
+from small_packages import Made, erase, install
 from small_tree import FILES, KERNEL
 
 from certification.checks import NotApplicable
@@ -209,3 +211,46 @@ PACKAGE_CASES: list[tuple[str, list[Made], list[str]]] = [
 BESIDE: dict[str, dict[str, str | bytes | None]] = {
     "support.tuned-profile": {"/etc/tuned/active_profile": "balanced\n"}
 }
+
+
+def _archive(directory: Path, locale: str) -> bytes:
+    """glibc's archive of one locale, as EL 7 has it of all: the machine's own C.UTF-8 by another name."""
+    (directory / "usr/lib/locale").mkdir(parents=True)
+    renamed = shutil.copytree("/usr/lib/locale/C.utf8", directory / locale)
+    words = ("localedef", "--quiet", "--prefix", directory, "--add-to-archive", renamed)
+    subprocess.run(words, check=True, stdout=subprocess.PIPE)
+    return (directory / "usr/lib/locale/locale-archive").read_bytes()
+
+
+@pytest.mark.parametrize(("locale", "good"), [("en_US.utf8", True), ("de_DE.utf8", False)])
+def test_a_locale_may_be_in_the_archive(
+    locale: str,
+    good: bool,
+    tree: Path,
+    database: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, str | bytes | None]], None],
+) -> None:
+    directory = "/usr/lib/locale"
+    change(
+        {f"{directory}/en_US.utf8/LC_CTYPE": None, f"{directory}/locale-archive": _archive(tmp_path, locale)}
+    )
+    assert bool(judge("ccsp.locale-timezone", tree, database).failed) is not good
+
+
+@pytest.mark.parametrize(("terminal", "good"), [("console", True), ("serial console", False)])
+def test_on_aarch64_the_serial_port_is_the_firmware_s_console(
+    terminal: str,
+    good: bool,
+    tree: Path,
+    database: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, str | bytes | None]], None],
+) -> None:
+    copy = shutil.copytree(database, tmp_path / "database")
+    for name in ("glibc", "systemd"):
+        erase(copy, name)
+    install(copy, tmp_path, [Made("glibc", arch="aarch64")])
+    change({"/etc/default/grub": f'GRUB_TERMINAL="{terminal}"\n', "/boot/grub2/grub.cfg": "blscfg\n"})
+    assert bool(judge("azure.grub-serial", tree, copy).failed) is not good
+    assert judge("azure.grub-serial", tree, database).failed, "on x86_64 GRUB talks to the port itself"

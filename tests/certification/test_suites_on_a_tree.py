@@ -88,6 +88,8 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("ccsp.default-target", {"/etc/systemd/system/default.target": "->/usr/lib/systemd/system/graphical.target"}),
     ("ccsp.mandatory-services", {f"{WANTS}/auditd.service": None}),
     ("ccsp.locale-timezone", {"/etc/localtime": "->../usr/share/zoneinfo/Europe/Berlin"}),
+    ("ccsp.locale-timezone", {"/usr/lib/locale/en_US.utf8/LC_CTYPE": None, "/usr/lib/locale/C.utf8/LC_CTYPE": "characters"}),
+    ("ccsp.locale-timezone", {"/usr/lib/locale/en_US.utf8/LC_CTYPE": None, "/usr/lib/locale/locale-archive": "no archive of locales, which has numbers at its beginning"}),
     ("hyperv.modules-present", {f"{MODULES}/hv_storvsc.ko": None}),
     ("hyperv.initramfs-drivers", {RAMDISK: initramfs(leave_out="hv_storvsc")}),
     ("hyperv.initramfs-drivers", {RAMDISK: b"no initramfs"}),

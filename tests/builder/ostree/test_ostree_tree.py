@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_system import KERNEL, write_tree
+from small_system import KERNEL, small_plan, write_tree
 
 from builder.errors import HallmarkError
 from builder.ostree import tree
+from builder.ostree.deploy import reads_entries
 
 
 @pytest.fixture
@@ -92,3 +93,25 @@ def test_what_could_not_boot_is_refused(
     root = write_tree(tmp_path / "tree", **changes)
     with pytest.raises(HallmarkError, match=complaint):
         tree.convert(root, rpmdb="/var/lib/rpm")
+
+
+@pytest.mark.parametrize(
+    ("system", "major", "modules", "reads"),
+    [
+        ('"rhel"', 9, (), True),  # aarch64: blscfg is in the signed program
+        ("centos", 8, ("i386-pc",), True),
+        ('"centos"', 7, ("i386-pc",), False),  # for BIOS alone
+        ("small", 9, (), False),
+        ("small", 9, ("x86_64-efi",), True),
+        (None, 9, (), False),
+    ],
+)
+def test_who_reads_the_entries_that_ostree_writes(
+    tmp_path: Path, system: str | None, major: int, modules: tuple[str, ...], reads: bool
+) -> None:
+    release = None if system is None else f"NAME=X\nVERSION_ID=1\nID={system}\n"
+    places = {f"usr/lib/grub/{name}/blscfg.mod": "module" for name in modules}
+    root = write_tree(tmp_path / "tree", **{"usr/lib/os-release": release}, **places)
+    made = small_plan()
+    made = made.model_copy(update={"distribution": made.distribution.model_copy(update={"major": major})})
+    assert reads_entries(root, made) is reads

@@ -12,8 +12,13 @@ from recipe_tree import RecipeTree
 
 from builder.recipe import Plan, expand, find, load, plan
 from builder.recipe.load import IMAGES, names
+from certification.expectations import Facts
 
 LAYERS = sorted(path.stem for path in (IMAGES / "layers").glob("*.yaml"))
+
+
+#: What cloud-init's udev rule calls the temporary disk's partition (66-azure-ephemeral.rules).
+AZURE_DISK = "/dev/disk/cloud/azure_resource-part1"
 
 
 def make(name: str) -> Plan:
@@ -54,7 +59,8 @@ def test_aarch64_has_its_own_loader_console_and_generation() -> None:
     for made in everything():
         if made.architecture == "aarch64" and made.ostree is None and made.container is None:
             assert {"grub2-efi-aa64", "shim-aa64"} <= held(made)
-            assert not {"grub2-pc", "shim-x64", "grub2-efi-x64", "hypervfcopyd", "rng-tools"} & held(made)
+            assert not {"grub2-pc", "shim-x64", "grub2-efi-x64", "hypervfcopyd"} & held(made)
+            assert ("rng-tools" in held(made)) is (made.distribution.major == 8), "only 8 has it on both"
             assert made.disk.generations == (2,)
             assert [a for a in made.kernel.arguments if a.startswith("console=")] == ["console=ttyAMA0"]
             assert made.processor is None
@@ -64,8 +70,10 @@ def test_centos_7_is_of_its_time() -> None:
     old = make("centos-7")
     assert old.dotnet == ()
     assert not [name for name in held(old) if "dotnet" in name or "aspnetcore" in name]
-    assert {"yum", "passwd", "gdisk", "dhcp-client"} <= held(old)
-    assert not {"dnf", "NetworkManager-cloud-setup", "azure-vm-utils"} & held(old)
+    assert {"yum", "passwd", "gdisk", "dhclient"} <= held(old)
+    assert not {"dhcp-client", "dnf", "NetworkManager-cloud-setup", "azure-vm-utils"} & held(old)
+    assert not {"glibc-langpack-en", "rng-tools"} & held(old)
+    assert "\nDEFAULTKERNEL=kernel\n" in _file(old, "/etc/sysconfig/kernel"), "else no update is booted"
     assert all(
         (item.baseurl or "").startswith("https://vault.centos.org/7.9.2009/") for item in old.repositories
     )
@@ -98,9 +106,9 @@ def test_the_hosts_clock_is_read_where_it_is_and_missed_nowhere_else(name: str, 
 @pytest.mark.parametrize(
     ("name", "present", "absent"),
     [
-        ("rhel-8", {"dhcp-client", "gdisk", "rng-tools"}, {"azure-vm-utils"}),
-        ("rhel-9", {"dhcp-client", "gdisk", "rng-tools", "azure-vm-utils"}, set()),
-        ("rhel-10", {"azure-vm-utils", "dnf"}, {"dhcp-client", "gdisk", "rng-tools", "passwd"}),
+        ("rhel-8", {"dhcp-client", "gdisk", "rng-tools"}, {"azure-vm-utils", "dhclient"}),
+        ("rhel-9", {"dhcp-client", "gdisk", "rng-tools", "azure-vm-utils"}, {"dhclient"}),
+        ("rhel-10", {"azure-vm-utils", "dnf", "rng-tools"}, {"dhcp-client", "gdisk", "passwd"}),
         ("centos-stream-10", {"azure-vm-utils", "centos-stream-release"}, {"insights-client", "gdisk"}),
     ],
 )
@@ -108,6 +116,49 @@ def test_packages_follow_the_release(name: str, present: set[str], absent: set[s
     made = make(name)
     assert present <= held(made)
     assert not absent & held(made)
+
+
+def test_what_every_machine_of_a_vendor_has() -> None:
+    machines = [one for one in everything() if one.container is None and held(one)]
+    vendors = [one for one in machines if one.distribution.id in ("rhel", "centos")]
+    assert {one.distribution.major for one in vendors} == {7, 8, 9, 10}
+    known = Facts(os_id="rhel", version="10")
+    for made in vendors:
+        major = made.distribution.major
+        assert made.locale.language == "en_US.UTF-8"
+        assert ("glibc-langpack-en" in held(made)) is (major >= 8), "a locale that isn't there is none"
+        assert _file(made, "/etc/sysconfig/network") == "NETWORKING=yes\nNOZEROCONF=yes\n"
+        package = "kernel-core" if major >= 8 else "kernel"
+        assert f"\nDEFAULTKERNEL={package}\n" in _file(made, "/etc/sysconfig/kernel")
+        warned = "temp-disk-dataloss-warning.service" in made.services.enable
+        assert warned is (major >= 9), "9.6 and later"
+        strange = [file.path for file in made.files if not known.allowed_unowned(file.path, link=False)]
+        assert not [path for path in strange if not known.may_differ(path)], (
+            "the certification would refuse it"
+        )
+    samples = [one for one in machines if one.distribution.id == "hallmark-sample"]
+    assert samples
+    for made in samples:
+        assert "glibc-langpack-en" not in held(made), "the sample distribution hasn't got it"
+
+
+def test_the_temporary_disk_says_what_it_is(tmp_path: Path) -> None:
+    """The service's program, with a stand-in for findmnt."""
+    made = make("rhel-10")
+    unit = _file(made, "/etc/systemd/system/temp-disk-dataloss-warning.service")
+    [name] = re.findall(r"^ExecStart=(\S+)$", unit, re.MULTILINE)
+    [program] = [file for file in made.files if file.path == name]
+    assert program.mode == 0o755
+    findmnt = tmp_path / "findmnt"
+    disk, warning = tmp_path / "mnt", tmp_path / "mnt" / "DATALOSS_WARNING_README.txt"
+    disk.mkdir()
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for answer, written in (("exit 1", False), (f'[ "$6" = {AZURE_DISK} ] && echo "{disk}"', True)):
+        findmnt.write_text(f"#!/bin/sh\n{answer}\n")
+        findmnt.chmod(0o755)
+        subprocess.run(["/bin/sh", "-s"], input=program.content, text=True, env=environment, check=True)
+        assert warning.exists() is written, "a machine without such a disk has nothing to warn of"
+    assert warning.read_text().startswith("WARNING: THIS IS A TEMPORARY DISK.\n")
 
 
 @pytest.mark.parametrize(
@@ -268,4 +319,9 @@ def test_a_registration_that_fails_is_tried_again(registration: Registration, co
 
 def _script(made: Plan, name: str) -> str:
     (found,) = [script.content for script in made.scripts if script.name == name]
+    return found
+
+
+def _file(made: Plan, path: str) -> str:
+    (found,) = [file.content for file in made.files if file.path == path]
     return found

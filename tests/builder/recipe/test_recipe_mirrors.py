@@ -290,5 +290,8 @@ def _stands_in(recipe: Recipe) -> None:
     major = int(recipe.context.release.partition(".")[0])
     made = plan(substitute(recipe, SAMPLE_MIRROR), version=f"{major}.20261122.0", source_date_epoch=0)
     assert {item.embedded for item in made.repositories} == {"sample-distribution"}
+    assert "glibc-langpack-en" not in {item.name for item in made.packages.install}, (
+        "Debian has no such package"
+    )
     assert made.distribution.platform == 9
     assert made.distribution.id == recipe.context.distribution, "what is claimed doesn't change"

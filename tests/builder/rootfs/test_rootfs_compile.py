@@ -93,6 +93,24 @@ def test_packages_keep_the_stock_format(plan: Plan, trusted: TrustedRepository) 
     assert yaml.safe_load(text) == {"kernel": None, "@core": None}
 
 
+def test_grub_talks_where_the_machine_listens(plan: Plan, trusted: TrustedRepository) -> None:
+    arm = plan.model_copy(update={"architecture": "aarch64"})
+    files = compile_element(arm, (trusted,)).files
+    defaults = files["hallmark-plan/static/etc/default/grub"].content
+    assert 'GRUB_TERMINAL="console"\n' in defaults, "the firmware's console is the serial port"
+    assert "serial" not in defaults + files["hallmark-plan/grub-head.cfg"].content
+    silent = arm.model_copy(update={"bootloader": arm.bootloader.model_copy(update={"serial": False})})
+    files = compile_element(silent, (trusted,)).files
+    assert "GRUB_TERMINAL" not in files["hallmark-plan/static/etc/default/grub"].content
+
+
+def test_entries_as_files_came_with_8(plan: Plan, trusted: TrustedRepository) -> None:
+    for major in (7, 8):
+        files = compile_element(of_release(plan, major), (trusted,)).files
+        defaults = files["hallmark-plan/static/etc/default/grub"].content
+        assert ("GRUB_ENABLE_BLSCFG=true" in defaults) is (major == 8)
+
+
 def test_the_recipe_wins_over_generated_files(plan: Plan, trusted: TrustedRepository) -> None:
     files = compile_element(plan, (trusted,)).files
     assert files["hallmark-plan/static/etc/locale.conf"].content == "LANG=C.UTF-8\n"
