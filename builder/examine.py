@@ -133,10 +133,12 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
     Where a certificate lies beside a recording, it must be of this recording.
 
     :param key: the public key for such certificates; default: this machine's own.
-    :raises HallmarkError: there is no recording at one of the paths; then none is looked at.
+    :raises HallmarkError: there is no recording at one of the paths, or a certificate or the waivers can't be
+        read; then none is looked at.
     """
     for item in recordings:
         item.judging.must_be_readable()
+    strange = [foreign(item.path, key) for item in recordings]
     known = catalogue.load()
     looks = [(item, recording.load(item.path)) for item in recordings]
     asked = [policy.optional(item.judging.policies, catalogue=known) for item in recordings]
@@ -148,7 +150,7 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
             work = scratch.enter_context(_work(workspace))
             with log.about(item.out.name if len(looks) > 1 else ""):
                 begun.append([pool.submit(partial(_again, one, item.path, work, more)) for one in found])
-        for (item, found), futures in zip(looks, begun, strict=True):
+        for (item, found), futures, problem in zip(looks, begun, strange, strict=True):
             # What was recorded on a running machine never had an image; nothing else may lack a view.
             machine = all(one.view == "booted" and one.run and not one.run.before for one in found)
             with log.about(item.out.name if len(looks) > 1 else ""):
@@ -157,7 +159,7 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
                     item.judging,
                     source="machine" if machine else "recording",
                     out=item.out,
-                    problem=foreign(item.path, key),
+                    problem=problem,
                 )
             good = good and fine
     return good

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from builder import grammar
+from builder import cli, grammar
 from builder.errors import HallmarkError
 from builder.examine import Judging, Recorded, command, replay
 from builder.workspace import Workspace
@@ -139,8 +139,10 @@ def test_a_pair_belongs_together(tmp_path: Path) -> None:
         keys.ensure(tmp_path / "one")
 
 
-def test_who_only_checks_gets_no_key_that_signs(tmp_path: Path) -> None:
+def test_who_only_checks_gets_no_key_that_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "keys"
+    monkeypatch.setenv("HALLMARK_KEY_DIR", str(place))
+    assert cli.main(["verify", str(tmp_path / "image.vhd"), str(tmp_path / "certificate.json")]) == 1
     with pytest.raises(HallmarkError, match="no key to check certificates with") as caught:
         keys.public_half(place)
     assert "--key" in (caught.value.hint or "") and not place.exists()
