@@ -176,7 +176,7 @@ def test_a_plan_beside_a_recording(workspace: Workspace, tmp_path: Path) -> None
     with EvidenceLog(tmp_path / "evidence.jsonl", view="disk") as log:
         log.fact("one", 1)
     options = grammar.parser().parse_args(["certify", "--replay", str(tmp_path)])
-    with pytest.raises(HallmarkError, match="the plan beside the recording can't be read") as caught:
+    with pytest.raises(HallmarkError, match="this is no plan") as caught:
         command(options, workspace)
     assert caught.value.where == tmp_path / "plan.json"
 
