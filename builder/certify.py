@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from builder.provenance import describe
 from builder.recipe import Plan, find, name_of
 from builder.stages import StageReport, code_digest, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
-from certification import certificate, judge, keys, report
+from certification import certificate, judge, keys, policy, recording, report, waivers
 
 __all__ = [
     "Candidate",
@@ -127,7 +127,13 @@ def _certify(workspace: Workspace, candidates: Sequence[Candidate]) -> list[Outc
         begun: list[list[Future[StageReport]]] = []
         for one in candidates:
             with log.about(one.plan.recipe if several else ""):
-                begun.append(look_at(workspace, one.artefacts, one.plan, acceleration, sharing, pool))
+                try:
+                    _must_be_judgeable(one)
+                    begun.append(look_at(workspace, one.artefacts, one.plan, acceleration, sharing, pool))
+                except HallmarkError as error:
+                    refused: Future[StageReport] = Future()
+                    refused.set_exception(error)
+                    begun.append([refused])
         for one, looked in zip(candidates, begun, strict=True):
             stages: list[StageReport] = []
             page: Path | None = None
@@ -146,6 +152,38 @@ def _certify(workspace: Workspace, candidates: Sequence[Candidate]) -> list[Outc
     return outcomes
 
 
+def _must_be_judgeable(one: Candidate) -> None:
+    """Whatever is wrong with what an image is judged by is said before anybody looks at it.
+
+    :raises HallmarkError: the waivers or the signing key can't be read, or the policy of one of the places
+        where it is meant to run isn't among its policies.
+    """
+    chosen = one.plan.certification
+    if chosen.waivers:
+        waivers.load(one.images / chosen.waivers)
+    for target in chosen.targets:
+        if (name := policy.of_target(target)) not in chosen.policies:
+            raise HallmarkError(
+                f"{one.plan.recipe} is meant for {target}, and the policy {name} isn't among its policies",
+                where=one.plan.recipe,
+                why="the certificate would not say whether it runs there",
+                details=[f"policies: {', '.join(chosen.policies) or 'none'}"],
+                hint=f"add {name} to certification.policies in the recipe, or take {target} from its targets",
+            )
+    keys.ensure(key_directory())
+
+
+def _not_as_sealed(artefacts: Artefacts, looks: Sequence[Look]) -> dict[Look, str]:
+    """The looks whose record isn't the one that their evidence was sealed with, and what is wrong."""
+    found = {}
+    for look in looks:
+        record = judge.load_run(look.observations(artefacts)).record
+        wrong = recording.unlike_seal(record, look.evidence(artefacts)) if record is not None else ""
+        if wrong:
+            found[look] = f"{look.name} view: {wrong}; it is looked at again by the next run"
+    return found
+
+
 def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images: Path) -> StageReport:
     """Judge what the looks recorded, write the reports, and sign if nothing refuses.
 
@@ -155,7 +193,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images:
         these artefacts is gone.
     """
     observations = [look.observations(artefacts) for look in looks]
-    waivers = images / plan.certification.waivers if plan.certification.waivers else None
+    waived = images / plan.certification.waivers if plan.certification.waivers else None
     today = datetime.now(UTC)
 
     pair = keys.ensure(key_directory())
@@ -164,10 +202,12 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images:
         judgement = judge.judge(
             observations,
             policies=plan.certification.policies,
-            waivers=waivers,
+            waivers=waived,
             recipe=plan.recipe,
             now=today,
         )
+        unlike = _not_as_sealed(artefacts, looks)
+        judgement = replace(judgement, problems=(*judgement.problems, *unlike.values()))
         with atomic_file(artefacts.evidence) as temporary, temporary.open("wb") as sink:
             for look in looks:
                 with look.evidence(artefacts).open("rb") as source:
@@ -178,7 +218,7 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images:
         for look, run in zip(looks, judgement.runs, strict=True):
             # A look that came to no good end is taken again by the next run.
             wrong = any(observation.outcome == "error" for observation in run.observations)
-            if run.record is None or run.record.problems or wrong:
+            if run.record is None or run.record.problems or wrong or look in unlike:
                 (artefacts.stages / f"observe-{look.name}.json").unlink(missing_ok=True)
         show_slowest(judgement)
         if not judgement.certified:
@@ -210,9 +250,11 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images:
         "certificate",
         title="judge and sign",
         inputs={
-            **{path.parent.name: digest_file(path) for path in observations},
+            **{look.name: digest_file(look.observations(artefacts)) for look in looks},
+            **{f"{look.name} record": _digest(look.record(artefacts)) for look in looks},
+            **{f"{look.name} evidence": digest_file(look.evidence(artefacts)) for look in looks},
             "policies": " ".join(plan.certification.policies),
-            "waivers": digest_file(waivers) if waivers else "",
+            "waivers": digest_file(waived) if waived else "",
             "outputs": digest_file(artefacts.outputs) if artefacts.outputs.exists() else "",
             "code": code_digest("certification"),
             "signer": digest_file(pair.public),
@@ -227,6 +269,11 @@ def judge_looks(artefacts: Artefacts, plan: Plan, looks: Sequence[Look], images:
         ),
         make=make,
     )
+
+
+def _digest(path: Path) -> str:
+    """The digest of a record; "" for that of a look which ended early, and has none."""
+    return digest_file(path) if path.exists() else ""
 
 
 def show_slowest(judgement: judge.Judgement) -> None:

@@ -28,8 +28,9 @@ from builder.target import SshTarget
 from builder.vm.machine import boot
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, certificate, judge, keys, observe, policy, recording, report
+from certification import waivers as waivers_
 
-__all__ = ["Judging", "Recorded", "command", "machines", "replay", "requirement", "tell_unseen"]
+__all__ = ["Judging", "Recorded", "command", "foreign", "machines", "replay", "requirement", "tell_unseen"]
 
 _REPLAY_MIB = 512  # a process of the suites, with the lists of a whole image
 
@@ -51,6 +52,14 @@ class Judging:
         chosen = plan.certification
         waivers = images / chosen.waivers if chosen.waivers else None
         return cls(tuple(chosen.policies), waivers, plan.recipe, claim_of(plan))
+
+    def must_be_readable(self) -> None:
+        """Say what is wrong with the waivers before anybody looks.
+
+        :raises HallmarkError: they can't be read.
+        """
+        if self.waivers is not None:
+            waivers_.load(self.waivers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +133,12 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
     Where a certificate lies beside a recording, it must be of this recording.
 
     :param key: the public key for such certificates; default: this machine's own.
-    :raises HallmarkError: there is no recording at one of the paths; then none is looked at.
+    :raises HallmarkError: there is no recording at one of the paths, or a certificate or the waivers can't be
+        read; then none is looked at.
     """
+    for item in recordings:
+        item.judging.must_be_readable()
+    strange = [foreign(item.path, key) for item in recordings]
     known = catalogue.load()
     looks = [(item, recording.load(item.path)) for item in recordings]
     asked = [policy.optional(item.judging.policies, catalogue=known) for item in recordings]
@@ -137,7 +150,7 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
             work = scratch.enter_context(_work(workspace))
             with log.about(item.out.name if len(looks) > 1 else ""):
                 begun.append([pool.submit(partial(_again, one, item.path, work, more)) for one in found])
-        for (item, found), futures in zip(looks, begun, strict=True):
+        for (item, found), futures, problem in zip(looks, begun, strange, strict=True):
             # What was recorded on a running machine never had an image; nothing else may lack a view.
             machine = all(one.view == "booted" and one.run and not one.run.before for one in found)
             with log.about(item.out.name if len(looks) > 1 else ""):
@@ -146,7 +159,7 @@ def replay(workspace: Workspace, recordings: Sequence[Recorded], *, key: Path | 
                     item.judging,
                     source="machine" if machine else "recording",
                     out=item.out,
-                    problem=_foreign(item.path, key),
+                    problem=problem,
                 )
             good = good and fine
     return good
@@ -169,6 +182,7 @@ def machines(urls: Sequence[str], *, judging: Judging, out: Path) -> bool:
 
     :raises HallmarkError: an address is wrong. A machine that doesn't answer is a result.
     """
+    judging.must_be_readable()
     targets = {target.name: target for target in map(SshTarget.parse, urls)}
     if len(targets) < len(urls):
         raise HallmarkError("a machine is named twice", details=sorted(targets), hint="name each once")
@@ -309,13 +323,14 @@ def tell_unseen(judgement: judge.Judgement) -> None:
         log.info("the report says of each what would prove it")
 
 
-def _foreign(path: Path, key: Path | None) -> str | None:
+def foreign(path: Path, key: Path | None) -> str | None:
     """Why the certificate beside a recording isn't of that recording; None when it is or there is none."""
-    beside = path.parent / "certificate.json"
-    if not path.is_file() or not beside.is_file():
+    evidence = path / "evidence.jsonl" if path.is_dir() else path
+    beside = evidence.with_name("certificate.json")
+    if not beside.is_file():
         return None
-    digest = certificate.evidence_digest(beside, key or keys.ensure(key_directory()).public)
-    if digest == digest_file(path):
+    digest = certificate.evidence_digest(beside, key or keys.public_half(key_directory()))
+    if evidence.is_file() and digest == digest_file(evidence):
         return None
     return "the recording isn't the one that the certificate beside it was issued on"
 

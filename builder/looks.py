@@ -62,6 +62,9 @@ class Look:
     def evidence(self, artefacts: Artefacts) -> Path:
         return self.observations(artefacts).with_name("evidence.jsonl")
 
+    def record(self, artefacts: Artefacts) -> Path:
+        return self.observations(artefacts).with_name("run.json")
+
 
 def claim_of(plan: Plan) -> str:
     """What the certificate will call an image of this plan, and so what it is measured by."""
@@ -159,7 +162,7 @@ def look_at(
                 "asked": " ".join(name for name in asked if look.view in known[name].views),
                 "elsewhere": " ".join(elsewhere),
             },
-            outputs=(look.observations(artefacts), look.evidence(artefacts)),
+            outputs=(look.observations(artefacts), look.evidence(artefacts), look.record(artefacts)),
             make=lambda: _take(
                 look,
                 workspace,

@@ -202,7 +202,7 @@ def release(
 
 def verify(image: Path, certificate_file: Path, key: Path | None) -> int:
     """Check an image against its certificate and say what it certifies."""
-    public = key or keys.ensure(key_directory()).public
+    public = key or keys.public_half(key_directory())
     found = certificate.verify(image, certificate_file, public, now=datetime.now(UTC))
     log.info(f"{image}: certified as {found.recipe} {found.version} until {found.expires:%Y-%m-%d}")
     log.info(f"policies: {', '.join(f'{item.name} {item.version}' for item in found.predicate.policies)}")

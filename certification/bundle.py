@@ -130,11 +130,12 @@ def _envelopes(path: Path) -> list[Envelope]:
             raise HallmarkError("the file is too large to be a certificate", where=path)
         lines = path.read_bytes().splitlines()
         found = [Envelope.from_dict(json.loads(line)) for line in lines if line.strip()]
-        if found:
+        # The library takes any JSON value for these.
+        if found and all(isinstance(x, str) for e in found for x in (e.payload_type, *e.signatures)):
             return found
     except OSError as error:
         raise HallmarkError(f"the certificate can't be read: {error.strerror}", where=path) from None
-    except (ValueError, KeyError, TypeError, AttributeError, FormatError, binascii.Error):
+    except (ValueError, KeyError, TypeError, AttributeError, FormatError, binascii.Error, RecursionError):
         pass  # the same answer as for an empty file
     raise HallmarkError(
         "the file is no certificate: it holds no DSSE envelope",

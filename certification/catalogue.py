@@ -126,16 +126,22 @@ def suites_digest(suites: Path) -> str:
 def load_yaml(path: Path) -> tuple[Any, yaml.Node]:
     """A YAML file's value and its node tree, which knows the lines.
 
-    :raises HallmarkError: no such file, or no YAML.
+    :raises HallmarkError: no such file, no YAML, a key that is there twice, or a date that there isn't.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise HallmarkError(f"cannot read the file: {error.strerror}", where=path) from None
+    except UnicodeDecodeError as error:
+        raise HallmarkError(
+            f"the file is no UTF-8 text: {error.reason} at byte {error.start}", where=path
+        ) from None
     # libyaml where PyYAML has it: the catalogue is read several times in every certification.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
+        if node is not None:
+            _must_be_single(node, path)
         value = loader.construct_document(node) if node is not None else None
         return value, node or yaml.ScalarNode("tag:yaml.org,2002:null", "")
     except yaml.YAMLError as error:
@@ -145,6 +151,27 @@ def load_yaml(path: Path) -> tuple[Any, yaml.Node]:
         raise HallmarkError(
             f"the file cannot be read as YAML: {problem}", where=Where(path, line, column)
         ) from None
+    except ValueError as error:  # what looks like a date and is none, such as 2027-02-30
+        raise HallmarkError(f"the file has a value that can't be: {error}", where=path) from None
+
+
+def _must_be_single(node: yaml.Node, path: Path) -> None:
+    """Of a key that is there twice YAML's own rules would keep the last, silently."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if (first := seen.setdefault(str(key.value), line)) != line:
+                raise HallmarkError(
+                    f"the key {key.value!r} is there twice",
+                    where=Where(path, line),
+                    why=f"it is already set in line {first}, and one of the two would be lost",
+                    hint="keep one",
+                )
+            _must_be_single(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _must_be_single(item, path)
 
 
 def _read(path: Path) -> Iterator[tuple[Requirement, Where]]:

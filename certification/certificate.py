@@ -30,9 +30,10 @@ from certification.bundle import (
     seal,
     statement,
 )
-from certification.judge import Judgement, expiry
+from certification.judge import Judgement
 from certification.keys import KeyPair, load_public
 from certification.provenance import SLSA, Provenance
+from certification.support import expiry
 from certification.views.base import identity
 
 __all__ = [

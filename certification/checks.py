@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.outcomes import Skipped
 
-from certification.evidence import scrub
+from certification.evidence import printable, scrub
 from certification.model import Check, SupportEnd
 
 __all__ = ["Checks", "NotApplicable", "not_applicable", "requirement"]
@@ -60,7 +60,8 @@ class Checks:
 
     def record(self, what: str, *, expected: Any, observed: Any, ok: bool) -> bool:
         """A comparison that the test made itself. ``expected`` may be a sentence."""
-        self.made.append(Check(what=what, expected=_show(expected), observed=_show(observed), ok=bool(ok)))
+        wanted, seen = _show(expected), _show(observed)
+        self.made.append(Check(what=printable(what), expected=wanted, observed=seen, ok=bool(ok)))
         return bool(ok)
 
     def equal(self, what: str, *, expected: Any, observed: Any) -> bool:

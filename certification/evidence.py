@@ -25,7 +25,7 @@ from typing import IO, Any
 from builder.run import redact
 from builder.workspace import digest_file
 
-__all__ = ["KEPT", "LIMIT", "SESSION", "EvidenceLog", "bounded", "masked", "scrub"]
+__all__ = ["KEPT", "LIMIT", "SESSION", "EvidenceLog", "bounded", "masked", "printable", "scrub"]
 
 LIMIT = 16 * 1024
 SESSION = "(session)"
@@ -44,10 +44,23 @@ _SECRETS = (
     re.compile(r"(?<=[?&]sig=)[^&\s\"']+|(?<=AccountKey=)[^;\s\"']+"),
 )
 
+# Python's stand-ins for bytes that are no UTF-8 (PEP 383), and halves of UTF-16 pairs.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """``text`` with what is no character spelled out: a byte of a file name that is no UTF-8 as ``\\xff``."""
+    return _SURROGATES.sub(_spelled, text)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
 
 def scrub(text: str) -> str:
-    """``text`` without registered secrets, private keys, password hashes and storage keys."""
-    text = redact(text)
+    """``text`` without registered secrets, private keys, password hashes and storage keys, ``printable``."""
+    text = redact(printable(text))
     text = _SECRETS[0].sub("*** private key ***", text)
     text = _SECRETS[1].sub(r"\1***", text)
     return _SECRETS[2].sub("***", text)
@@ -224,6 +237,8 @@ class EvidenceLog:
             **fields,
         }
         line = json.dumps(record, ensure_ascii=False, sort_keys=False) + "\n"
+        if _SURROGATES.search(line):
+            line = json.dumps(record) + "\n"
         self._digest.update(line.encode())
         self._lines += 1
         self._stream.write(line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
 from certification import policy as policies_
+from certification import support
 from certification import waivers as waivers_
 from certification.catalogue import Catalogue
 from certification.model import (
@@ -39,7 +40,6 @@ __all__ = [
     "Source",
     "Verdict",
     "VerdictKind",
-    "expiry",
     "judge",
     "load_run",
 ]
@@ -193,6 +193,9 @@ def judge(
             kind, message = "not-provable-here", f"it takes the image: {' or '.join(entry.views)} view"
         disagreement = {"pass", "fail"} <= {item.outcome for item in seen} and kind == "fail"
         waiver = holding.get(identifier) if kind == "fail" else None
+        if disagreement and waiver is not None:
+            # Nobody can answer for what nobody knows: which of the views saw the image as it is.
+            waiver, message = None, f"{message}; a disagreement of views can't be waived"
         verdicts.append(
             Verdict(
                 requirement=entry,
@@ -206,12 +209,14 @@ def judge(
             )
         )
     used = {verdict.requirement.id for verdict in verdicts if verdict.kind == "waived"}
-    # An error refuses the certificate by itself, and says nothing about whether the waiver is needed; neither
-    # does a machine about what fails in the views of the image.
+    # An error or a disagreement refuses the certificate by itself, and says nothing about whether the waiver
+    # is needed; neither does a machine about what fails in the views of the image.
     undecided = {
         verdict.requirement.id
         for verdict in verdicts
-        if verdict.kind == "error" or (source == "machine" and set(verdict.requirement.views) - {"booted"})
+        if verdict.kind == "error"
+        or verdict.disagreement
+        or (source == "machine" and set(verdict.requirement.views) - {"booted"})
     }
     for identifier, waiver in holding.items():
         if identifier in used | undecided:
@@ -223,6 +228,8 @@ def judge(
         else:
             why = "the requirement does not fail"
         problems.append(f"the waiver of {identifier} ({waiver.owner}) waives nothing: {why}")
+    day = support.recorded_on(runs, now) if source == "recording" else now.date()
+    problems += support.unanswered(runs, verdicts, as_of=day)
     first = next((run.record for run in runs if run.record), None)
     return Judgement(
         recipe=recipe,
@@ -231,7 +238,7 @@ def judge(
         problems=tuple(problems),
         policies=selected.policies,
         waivers=tuple(holding[name] for name in sorted(used)),
-        support=_support(runs),
+        support=support.ends(runs),
         catalogue=catalogue.digest,
         suites=first.suites if first else "",
         image_identity=first.before if first else "",
@@ -295,11 +302,16 @@ def _defects(runs: Sequence[Run], catalogue: Catalogue) -> list[str]:
         found.append("the views did not look at the same file")
     if len({record.suites for record in complete}) > 1:
         found.append("the views were not tested by the same suites; look again")
-    subjects = {(record.subject.id, record.subject.version) for record in complete if record.subject}
+    subjects = {_told(record.subject) for record in complete if record.subject}
     if len(subjects) > 1:
-        shown = ", ".join(sorted(f"{name} {version}" for name, version in subjects))
-        found.append(f"the views saw different guests: {shown}")
+        found.append(f"the views saw different guests: {', '.join(sorted(subjects))}")
     return found
+
+
+def _told(subject: Subject) -> str:
+    """What of a subject decides about requirements, for people."""
+    families = "-".join(sorted(subject.families)) or "no family"
+    return f"{subject.id} {subject.version} ({families}{', alike' * subject.like}, {subject.kind})"
 
 
 def _merge(
@@ -307,9 +319,19 @@ def _merge(
 ) -> tuple[VerdictKind, str, tuple[Observation, ...]]:
     if entry.not_provable_here:
         return "not-provable-here", entry.not_provable_here, ()
-    if subject is not None and (reason := entry.applies_to.excludes(subject)):
-        return "not-applicable", reason, ()
     concerned = [run for run in runs if any(_view(run) == view for view in entry.views)]
+    if subject is not None and (reason := entry.applies_to.excludes(subject)):
+        # A look that knows the guest doesn't look at what isn't about it: this one saw another guest.
+        looked = tuple(
+            item
+            for run in concerned
+            if run.record is not None and run.record.subject is not None
+            for item in run.observations
+            if item.requirement == entry.id and item.outcome != "not-applicable"
+        )
+        if looked:
+            return "error", f"{_names(looked)}: a verdict, although it is {reason}", looked
+        return "not-applicable", reason, ()
     if not concerned:
         return "error", f"nobody looked: it is decided in the {' or '.join(entry.views)} view", ()
     seen: list[Observation] = []
@@ -358,23 +380,7 @@ def _names(observations: Sequence[Observation]) -> str:
     return ", ".join(dict.fromkeys(f"{o.view} ({o.variant})" if o.variant else o.view for o in observations))
 
 
-def _support(runs: Sequence[Run]) -> tuple[SupportEnd, ...]:
-    ends = {item for run in runs for observation in run.observations for item in observation.supported_until}
-    return tuple(sorted(ends, key=lambda item: (item.ends, item.what)))
-
-
 def _order(verdict: Verdict) -> tuple[int, int, int, str]:
     entry = verdict.requirement
     first = VIEWS.index(entry.views[0]) if entry.views else len(VIEWS)
     return catalogues.area_rank(entry.area), VERDICTS.index(verdict.kind), first, entry.id
-
-
-def expiry(judgement: Judgement, *, issued: date, days: int) -> date:
-    """The last day of a certificate: ``days`` from ``issued``, or earlier where support or a waiver ends.
-
-    What is already over (and waived, or there would be no certificate) doesn't count.
-    """
-    limits = [issued + timedelta(days=days)]
-    limits += [item.ends for item in judgement.support if item.ends >= issued]
-    limits += [waiver.expires for waiver in judgement.waivers]
-    return min(limits)

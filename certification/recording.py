@@ -26,7 +26,7 @@ from builder.workspace import digest_file
 from certification.evidence import KEPT
 from certification.model import RunRecord, View
 
-__all__ = ["Answer", "Recording", "load", "pick"]
+__all__ = ["Answer", "Recording", "load", "pick", "unlike_seal"]
 
 _LINE_LIMIT = 1 << 20
 
@@ -159,6 +159,25 @@ def pick(path: Path, view: View, variant: str | None) -> Recording:
     raise HallmarkError(f"there is no recording of the {view} view", where=path)
 
 
+def unlike_seal(record: RunRecord, evidence: Path) -> str:
+    """Why a look's ``run.json`` isn't what its evidence was sealed with; "" when it is.
+
+    What is added afterwards doesn't count: the last lines of the console, and problems, which refuse the
+    certificate by themselves.
+    """
+    look = (record.view, record.variant)
+    try:
+        sealed = next(one for one in load(evidence) if (one.view, one.variant) == look).record
+    except (HallmarkError, StopIteration):
+        # Suites that are ended early seal nothing; the record says so itself.
+        return "" if record.problems else "there is no seal that run.json could be held against"
+    added = record.problems[len(sealed.problems) :]
+    later = {"console": record.console, "problems": (*sealed.problems, *added)}
+    if record == sealed.model_copy(update=later):
+        return ""
+    return "run.json isn't the record that the evidence was sealed with"
+
+
 def _damage(recording: Recording) -> str:
     """What is wrong with the files that a recording names; "" when all are there as they were."""
     answers = (text for found in recording.commands.values() for a in found for text in (a.stdout, a.stderr))
@@ -223,7 +242,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, Mapping[str, Any]]]:
             for number, line in enumerate(iter(lambda: stream.readline(_LINE_LIMIT), b""), 1):
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     record = None
                 yield number, line, record if isinstance(record, dict) else {}
     except OSError as error:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder.errors import HallmarkError, Where
-from certification.catalogue import load_yaml
+from builder.errors import HallmarkError
+from builder.recipe.syntax import Sequence as Items
+from builder.recipe.syntax import parse, plain
 from certification.model import Waiver
 
 __all__ = ["in_scope", "load"]
@@ -22,19 +23,34 @@ __all__ = ["in_scope", "load"]
 def load(path: Path) -> tuple[Waiver, ...]:
     """Read a waivers file: a mapping with the one key ``waivers``, a list.
 
+    It is written in the language of recipes (``builder.recipe.syntax``): what is there twice, or isn't as
+    plain as that, is refused rather than half read.
+
     :raises HallmarkError: it can't be read, an entry is incomplete, or two waive the same thing.
     """
-    value, node = load_yaml(path)
-    if not isinstance(value, dict) or set(value) != {"waivers"} or not isinstance(value["waivers"], list):
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise HallmarkError(f"the waivers can't be read: {error.strerror}", where=path) from None
+    root, wrong = parse(data, path=str(path))
+    if wrong:
         raise HallmarkError(
-            "a waivers file is a mapping with the one key `waivers`, a list", where=Where(path, 1)
+            "the waivers can't be read",
+            where=wrong[0].where,
+            details=[f"{item.where}: {item.what}" for item in wrong],
+            hint=wrong[0].fix or None,
         )
-    lines = [item.start_mark.line + 1 for item in node.value[0][1].value]
+    entries = root.entries.get("waivers") if root is not None and len(root.entries) == 1 else None
+    if not isinstance(entries, Items):
+        raise HallmarkError(
+            "a waivers file is a mapping with the one key `waivers`, a list",
+            where=root.where if root is not None else path,
+        )
     found: dict[tuple[str, str], Waiver] = {}
-    for entry, line in zip(value["waivers"], lines, strict=True):
-        where = Where(path, line)
+    for entry in entries.items:
+        where = entry.where
         try:
-            waiver = Waiver.model_validate(entry)
+            waiver = Waiver.model_validate(plain(entry))
         except ValidationError as error:
             raise HallmarkError(
                 "a waiver is not well-formed",

@@ -80,8 +80,8 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
 
     :raises HallmarkError: the image or its certificate is missing; the file is no VHD that Azure takes, or no
         whole OCI archive; the certificate is not signed by the key, was edited, has expired, lacks a policy
-        that the plan asks for or has an old version of it, is of another plan or image; or the licence does
-        not allow the visibility.
+        that the plan or one of its targets asks for or has an old version of it, is of another plan or image;
+        or the licence does not allow the visibility.
     """
     for path, what, hint in (
         (image, "image", "build it: hallmark build RECIPE"),
@@ -98,7 +98,7 @@ def check(image: Path, certificate: Path, public_key: Path, *, plan: Plan, now: 
         preflight.examine(image, plan.disk.generations)
     proof = read(certificate, public_key, now=now)
     _must_be_of(plan, proof, image)
-    must_satisfy(proof, plan.certification.policies, where=certificate)
+    must_satisfy(proof, _asked(plan), where=certificate)
     # What the image itself is, as the certificate saw it: a recipe may say anything.
     system = proof.predicate.subject_os.partition(" ")[0]
     guard(system, name=system, licence=plan.licence, visibility=plan.visibility, where=plan.recipe)
@@ -131,6 +131,12 @@ def must_satisfy(proof: Certificate, policies: tuple[str, ...], *, where: Path) 
                 why=f"it was judged by {found}: what the policy asks for today was never looked at",
                 hint="certify the image again: hallmark certify RECIPE",
             )
+
+
+def _asked(plan: Plan) -> tuple[str, ...]:
+    """What the plan names, and what the places take where its image is meant to run."""
+    chosen = plan.certification
+    return tuple(dict.fromkeys((*chosen.policies, *map(policy.of_target, chosen.targets))))
 
 
 @cache

@@ -128,21 +128,22 @@ def test_root_login(guest: Guest, check: Checks) -> None:
     loose = [
         f"{value} ({path})"
         for keyword, value, path in guest.sshd.matched
-        if keyword == "permitrootlogin" and value == "yes"
+        if keyword == "permitrootlogin" and value.lower() == "yes"
     ]
     check.empty("Match blocks that let root in", observed=loose)
 
 
 @requirement("security.ssh-password-auth")
 def test_keys_only(guest: Guest, check: Checks) -> None:
-    for keyword in ("passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords"):
+    keywords = ("passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords")
+    for keyword in keywords:
         check.equal(
             f"{keyword} ({guest.sshd.origin(keyword)})", expected="no", observed=guest.sshd.get(keyword)
         )
     loose = [
-        f"{k} ({path})"
-        for k, value, path in guest.sshd.matched
-        if k == "passwordauthentication" and value == "yes"
+        f"{keyword} ({path})"
+        for keyword, value, path in guest.sshd.matched
+        if keyword in keywords and value.lower() != "no"  # sshd doesn't mind the case
     ]
     check.empty("Match blocks that turn passwords on", observed=loose)
     check.one_of(

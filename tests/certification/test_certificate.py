@@ -20,6 +20,7 @@ import pytest
 from securesystemslib.dsse import Envelope
 
 from builder.errors import HallmarkError
+from builder.examine import foreign
 from builder.workspace import PROJECT, digest_file
 from certification import catalogue as catalogues
 from certification import policy
@@ -346,6 +347,25 @@ def test_time_limits(certificate: Path, image: Path, pair: KeyPair) -> None:
         verify(image, certificate, pair.public, now=datetime(2027, 1, 6, tzinfo=UTC))
     with pytest.raises(HallmarkError, match="not valid before"):
         verify(image, certificate, pair.public, now=NOW - DAY)
+
+
+def test_a_recording_is_held_against_the_certificate_beside_it(
+    judgement: Judgement, image: Path, pair: KeyPair, tmp_path: Path
+) -> None:
+    place = tmp_path / "sample-9"
+    place.mkdir()
+    evidence = place / "evidence.jsonl"
+    evidence.write_text("{}\n")
+    words = {"recipe": "toy-9", "version": "9.1", "plan_digest": "p" * 64, "signer": pair}
+    (place / "certificate.json").write_text(issue(judgement, image=image, evidence=evidence, **words))
+    assert foreign(place, pair.public) is None and foreign(evidence, pair.public) is None
+    evidence.write_text("{} \n")
+    for path in (place, evidence):
+        assert "isn't the one" in (foreign(path, pair.public) or "")
+    evidence.unlink()
+    assert "isn't the one" in (foreign(place, pair.public) or "")
+    (place / "certificate.json").unlink()
+    assert foreign(place, pair.public) is None
 
 
 def test_keys(certificate: Path, image: Path, tmp_path: Path, pair: KeyPair) -> None:

@@ -193,7 +193,7 @@ def test_incomplete_waivers_are_refused(tmp_path: Path, change: tuple[str, str],
     path.write_text(text.replace(*change))
     with pytest.raises(HallmarkError, match="not well-formed") as caught:
         waivers.load(path)
-    assert str(caught.value.where) == f"{path}:{line}"
+    assert str(caught.value.where) == f"{path}:{line}:3"
     path.write_text(text + text.splitlines()[1])
     with pytest.raises(HallmarkError, match="waived twice"):
         waivers.load(path)

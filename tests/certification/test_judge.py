@@ -12,8 +12,9 @@ import pytest
 
 from builder.errors import HallmarkError
 from certification import catalogue as catalogues
-from certification.judge import Judgement, Source, expiry, judge
+from certification.judge import Judgement, Source, judge
 from certification.model import Check, Observation, RunRecord, Subject, SupportEnd
+from certification.support import expiry
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SAMPLE = Subject(id="hallmark-sample", version="9", families=frozenset({"rhel", "centos"}), like=True)
@@ -69,10 +70,12 @@ class Looks:
             (directory / "run.json").write_text(RunRecord(**{**fields, **record}).model_dump_json())
         self.paths.append(directory / "observations.jsonl")
 
-    def good(self, **changes: Any) -> None:
-        """Four looks in which everything is as it should be, with ``changes`` to the format view."""
+    def good(self, *, disk: str = "pass", **changes: Any) -> None:
+        """Four looks in which everything is as it should be, with ``changes`` to the format view, and what
+        the ``disk`` view says.
+        """
         self.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass", **changes})
-        self.look("disk", {"one": "pass"})
+        self.look("disk", {"one": disk})
         self.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
         self.look("booted", {"three": "pass", "four": "pass"}, variant="uefi")
 
@@ -228,6 +231,7 @@ def test_a_view_that_nobody_looked_at_is_an_error(looks: Looks) -> None:
         ({"catalogue": "0" * 64}, "another catalogue"),
         ({"suites": "t"}, "not tested by the same suites"),
         ({"subject": SAMPLE.model_copy(update={"version": "8"})}, "saw different guests"),
+        ({"subject": SAMPLE.model_copy(update={"families": frozenset({"atomic"})})}, "saw different guests"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -290,12 +294,20 @@ WAIVER = """
 def test_waivers(
     looks: Looks, waiver: tuple[str, str, str], failing: bool, certified: bool, problem: str | None
 ) -> None:
-    looks.good(**({"one": "fail"} if failing else {}))
+    looks.good(**({"one": "fail", "disk": "fail"} if failing else {}))
     name, scope, expires = waiver
     judgement = looks.judge("waivers:" + WAIVER.format(name=name, scope=scope, expires=expires))
     assert judgement.certified is certified
     assert (kinds(judgement)["one"] == "waived") is (failing and certified)
     assert problem is None or any(problem in text for text in judgement.problems), judgement.problems
+
+
+def test_a_disagreement_cannot_be_waived(looks: Looks) -> None:
+    looks.good(one="fail")
+    judgement = looks.judge("waivers:" + WAIVER.format(name="one", scope="sample-9", expires="2027-01-01"))
+    assert kinds(judgement)["one"] == "fail" and not judgement.certified and judgement.waivers == ()
+    assert any("a disagreement of views can't be waived" in reason for reason in judgement.reasons())
+    assert judgement.problems == (), "nor does it show that the waiver is not needed"
 
 
 def test_an_error_cannot_be_waived(looks: Looks) -> None:
@@ -323,13 +335,76 @@ def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) 
     looks.look(
         "format", {"one": "fail", "two": "pass", "four": "pass", "only-seven": "pass"}, support=support
     )
-    looks.look("disk", {"one": "pass"})
+    looks.look("disk", {"one": "fail"})
     looks.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
     waiver = "waivers:" + WAIVER.format(name="one", scope="sample-9", expires="{}")
     # What is over already does not count; the system's end does, and an earlier end of a waiver.
     assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=90) == date(2026, 12, 24)
     assert expiry(looks.judge(waiver.format("2026-12-01")), issued=today, days=90) == date(2026, 12, 1)
     assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=10) == date(2026, 12, 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "waived", "ends", "certified"),
+    [
+        ("pass", False, "2026-11-22", True),
+        ("pass", False, "2026-11-21", False),  # it ended since the look
+        ("fail", False, "2026-11-21", False),  # a `should`, which alone refuses nothing
+        ("fail", True, "2026-11-21", True),
+    ],
+)
+def test_somebody_answers_for_support_that_is_over(
+    looks: Looks, outcome: str, waived: bool, ends: str, certified: bool
+) -> None:
+    looks.good(two=outcome)
+    supported(looks.paths[0], "azure.two", ends)
+    waiver = "waivers:" + WAIVER.format(name="two", scope="sample-9", expires="2027-01-01")
+    judgement = looks.judge(waiver if waived else None)
+    assert judgement.certified is certified
+    said = f"the support of a system ended on {ends}, and nobody answers for that"
+    assert (said in judgement.problems) is not certified
+
+
+def supported(observations: Path, requirement: str, ends: str) -> None:
+    """Let a look find, at this requirement, that the support of a system ends on a day."""
+    support = (SupportEnd(what="a system", ends=date.fromisoformat(ends)),)
+    lines = [Observation.model_validate_json(line) for line in observations.read_text().splitlines()]
+    changed = [
+        item.model_copy(update={"supported_until": support}) if item.requirement == requirement else item
+        for item in lines
+    ]
+    observations.write_text("".join(item.model_dump_json() + "\n" for item in changed))
+
+
+def test_support_that_no_policy_asks_about_counts(looks: Looks, toy_policies: Path) -> None:
+    policy = toy_policies / "toy.yaml"
+    policy.write_text(policy.read_text() + "exclude: {azure.two: It is judged by another policy.}\n")
+    looks.good(two="fail")
+    assert looks.judge().certified
+    supported(looks.paths[0], "azure.two", "2022-12-13")
+    judgement = looks.judge()
+    assert "two" not in kinds(judgement) and not judgement.certified
+    assert any("support of a system ended on 2022-12-13" in problem for problem in judgement.problems)
+
+
+def test_a_recording_is_judged_as_of_its_day(looks: Looks) -> None:
+    looks.good()
+    looks.look(
+        "booted", {"three": "pass", "four": "pass"}, variant="old", recorded="2026-11-19T10:00:00+00:00"
+    )
+    supported(looks.paths[0], "azure.two", "2026-11-20")
+    assert looks.judge(source="recording").certified
+    assert not looks.judge().certified
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail", "error"])
+def test_a_verdict_about_what_the_guest_is_not_is_an_error(looks: Looks, outcome: str) -> None:
+    looks.good()
+    looks.look("format", {"only-seven": outcome}, variant="other", subject=SAMPLE)
+    judgement = looks.judge()
+    (verdict,) = [item for item in judgement.verdicts if item.requirement.id == "azure.only-seven"]
+    assert verdict.kind == "error" and not judgement.certified
+    assert verdict.message.startswith("format (other): a verdict, although it is only for versions")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from certification.checks import NotApplicable
 AZURE = "/etc/cloud/cloud.cfg.d/91-azure_datasource.cfg"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
 SSHD = "/etc/ssh/sshd_config.d/50-azure.conf 600"
+MATCHED = FILES[SSHD] + "Match User *\n  {}\n"
 
 
 CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
@@ -119,6 +120,10 @@ CASES: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("security.account-file-perms", {"/etc/shadow 644": FILES["/etc/shadow 000"]}),
     ("security.ssh-root-login", {SSHD: "PermitRootLogin yes\n"}),
     ("security.ssh-password-auth", {SSHD: "KbdInteractiveAuthentication no\n"}),
+    ("security.ssh-password-auth", {SSHD: MATCHED.format("PasswordAuthentication YES")}),
+    ("security.ssh-password-auth", {SSHD: MATCHED.format("KbdInteractiveAuthentication yes")}),
+    ("security.ssh-password-auth", {SSHD: MATCHED.format("ChallengeResponseAuthentication yes")}),
+    ("security.ssh-password-auth", {SSHD: MATCHED.format("PermitEmptyPasswords yes")}),
     ("security.ssh-password-auth", {"/etc/cloud/cloud.cfg.d/99-x.cfg": "ssh_pwauth: true\n"}),
     ("security.world-writable", {"/usr/share/small/open 666": "x"}),
     ("security.world-writable", {"/var/tmp/ 777": ""}),
