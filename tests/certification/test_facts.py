@@ -46,16 +46,6 @@ def test_arguments_of_another_machine() -> None:
     assert Facts(os_id="rhel", version="9.4", machine="aarch64").console == "ttyAMA0"
 
 
-@pytest.mark.parametrize(("machine", "suffix"), [("x86_64", "x64"), ("aarch64", "aa64")])
-def test_a_machine_needs_the_boot_loader_of_its_architecture(machine: str, suffix: str) -> None:
-    wanted = {row[0] for row in Facts(os_id="rhel", version="10.2", machine=machine).package_sets("cloud")}
-    assert {name for name in wanted if name.startswith(("grub2-efi-", "shim-"))} == {
-        f"grub2-efi-{suffix}",
-        f"shim-{suffix}",
-    }
-    assert ("grub2-pc" in wanted) is (machine == "x86_64")
-
-
 def test_keys_and_vendors() -> None:
     assert Facts(os_id="rhel", version="9").key_ids == ["199e2f91fd431d51"]
     assert Facts(os_id="centos", version="9").key_ids == ["05b555b38483c65d"]
