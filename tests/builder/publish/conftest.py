@@ -8,7 +8,7 @@ from pathlib import Path
 import publish_support
 import pytest
 from azure.storage.blob import ContainerClient
-from gallery_support import client, fake, go, made, make
+from gallery_support import client, fake, go, made, make, storage
 
 from builder.publish import azurite
 from builder.publish.storage import connect_azurite, open_container
@@ -17,7 +17,7 @@ from builder.recipe import plan as make_plan
 from builder.workspace import Artefacts, Workspace
 from certification import keys
 
-__all__ = ["client", "fake", "go", "made", "make"]  # fixtures
+__all__ = ["client", "fake", "go", "made", "make", "storage"]  # fixtures
 
 
 @pytest.fixture
