@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from publish_support import NOW, add_vhdx, build, clone
+from publish_support import NOW, Act, add_vhdx, build, clone
 
 from builder import catalog
 from builder.cli import main
@@ -17,26 +16,13 @@ from builder.errors import HallmarkError
 from builder.publish import azurite
 from builder.publish.publish import publish
 from builder.publish.release import Release, State
-from builder.publish.states import Actor, change, current, rollback
+from builder.publish.states import change, current, rollback
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import keys
 
 VERSIONS = ("9.20261120.0", "9.20261121.0", "9.20261122.0")
-Act = Callable[..., Actor]
-
-
-@pytest.fixture
-def act(pair: keys.KeyPair) -> Act:
-    """Each call is an hour later than the one before."""
-    clock = iter(range(1, 1000))
-
-    def actor(why: str = "tested by hand", *, now: datetime | None = None) -> Actor:
-        moment = now or NOW + timedelta(hours=next(clock))
-        return Actor.of(why=why, public_key=pair.public, who="anna", now=moment)
-
-    return actor
 
 
 @pytest.fixture(scope="module")
@@ -340,85 +326,3 @@ def test_the_destination_knows_the_state(
         before = built.release.read_bytes()
         change(space, "sample-9", "withdrawn", version=None, actor=act())
         assert built.release.read_bytes() == before
-
-
-@pytest.mark.system
-def test_an_emergency_waits_for_no_blob(
-    space: Workspace, sample_plan: Plan, pair: keys.KeyPair, act: Act
-) -> None:
-    """Somebody deleted the bad image by hand, and another one isn't ours any more: both are taken back."""
-    line = []
-    for seed, version in enumerate(VERSIONS, start=1):
-        plan = sample_plan.model_copy(update={"version": version})
-        line.append(build(space, plan, pair, seed=seed))
-    output = add_vhdx(line[2], plan, pair)
-    data = space.build / "azurite"
-    with (
-        azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
-        connect_azurite(server) as service,
-    ):
-        names = []
-        for artefacts, version in zip(line, VERSIONS, strict=True):
-            done = publish(artefacts, public_key=pair.public, workspace=space, now=NOW)
-            names.append(str(done.locations[0].blob))
-            change(space, "sample-9", "released", version=version, actor=act())
-        images = service.get_container_client("images")
-        images.delete_blob(names[2])
-        changed = images.get_blob_client(names[1])
-        changed.set_blob_metadata({**changed.get_blob_properties().metadata, "hallmark_sha256": "0" * 64})
-        with pytest.raises(HallmarkError, match="the blob is not the release"):
-            rollback(space, "sample-9", to=VERSIONS[1], actor=act())
-        assert states(line) == ["released"] * 3
-        rollback(space, "sample-9", to=VERSIONS[0], actor=act("CVE"))
-        assert states(line) == ["released", "withdrawn", "withdrawn"]
-        found = [Release.read(item.release).locations[0] for item in line]
-        assert [place.deleted is None for place in found] == [True, False, False]
-        beside = dict(images.get_blob_client(f"{names[2]}x").get_blob_properties().metadata)
-        assert (beside["hallmark_channel"], output.name) == ("withdrawn", "image.vhdx")
-        # The one with other bytes still had the release's tags: nobody takes it for an image now.
-        told = dict(changed.get_blob_properties().metadata)
-        assert told["hallmark_channel"] == "withdrawn"
-        assert not any(name.startswith("Microsoft") for name in told)
-        # Somebody else's blob under the name isn't touched.
-        images.get_blob_client(names[0]).set_blob_metadata({"owner": "bert"})
-        change(space, "sample-9", "withdrawn", version=VERSIONS[0], actor=act())
-        assert images.get_blob_client(names[0]).get_blob_properties().metadata == {"owner": "bert"}
-
-
-@pytest.mark.system
-def test_without_its_record_a_release_is_what_its_blob_says(
-    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, act: Act
-) -> None:
-    """Released it stays released; and what was withdrawn comes back by no way."""
-    data = space.build / "azurite"
-
-    def again() -> Release:
-        return publish(built, public_key=pair.public, workspace=space, now=NOW)
-
-    with (
-        azurite.serve(location=data, cache=space.cache, log_file=data / "x.log") as server,
-        connect_azurite(server) as service,
-    ):
-        early = again()
-        staged = built.release.read_text()
-        change(space, "sample-9", "released", version=None, actor=act())
-        built.release.unlink()
-        found = again()
-        assert [item.state for item in found.history] == ["staged", "released"]
-        assert "the blob says so" in found.history[1].why and Release.read(built.release) == found
-        change(space, "sample-9", "withdrawn", version=None, actor=act("CVE"))
-        images = service.get_container_client("images")
-        before = [(item.name, item.etag) for item in images.list_blobs()]
-        add_vhdx(built, sample_plan, pair)  # not even a new output goes there
-        built.release.unlink()
-        with pytest.raises(HallmarkError, match="was withdrawn: the blob says so"):
-            again()
-        assert not built.release.exists()
-        built.release.write_text(staged)  # an old copy of the record
-        for refused in (again, lambda: change(space, "sample-9", "released", version=None, actor=act())):
-            with pytest.raises(HallmarkError, match="was withdrawn: the blob says so"):
-                refused()
-        assert Release.read(built.release) == early
-        assert [(item.name, item.etag) for item in images.list_blobs()] == before
-        change(space, "sample-9", "withdrawn", version=None, actor=act())
-        assert states([built]) == ["withdrawn"]
