@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -21,7 +22,7 @@ from builder.publish.azurite import Azurite
 from builder.publish.blob import deliver
 from builder.publish.parcel import Parcel, metadata
 from builder.publish.storage import connect_azurite, open_container
-from builder.publish.upload import covered, verify
+from builder.publish.upload import Mismatch, covered, verify
 from builder.workspace import Workspace, digest_file
 
 pytestmark = pytest.mark.system
@@ -101,14 +102,14 @@ def test_tags_are_not_renewed_over_somebody_elses_write(
     tags = {"hallmark_channel": "staged", "hallmark_expires": "2027-01-01"}
     deliver(blob, parcel(vhd, tags=tags))
     renewed = parcel(vhd, tags={**tags, "hallmark_expires": "2027-04-01"})
-    original = BlobClient.set_blob_metadata
 
-    def later(self: BlobClient, *arguments: object, **options: object) -> object:
-        self.upload_page(b"x" * 512, offset=20 << 20, length=512)
-        return original(self, *arguments, **options)  # type: ignore[arg-type]  # handed on as they came
+    def seen_and_then_changed(*arguments: Any, **options: Any) -> list[Mismatch]:
+        found = verify(*arguments, **options)
+        blob.upload_page(b"x" * 512, offset=20 << 20, length=512)
+        return found
 
     with monkeypatch.context() as patch, pytest.raises(HallmarkError, match="412") as error:
-        patch.setattr(BlobClient, "set_blob_metadata", later)
+        patch.setattr("builder.publish.blob.verify", seen_and_then_changed)
         deliver(blob, renewed)
     assert "somebody else" in str(error.value.hint)
     assert blob.get_blob_properties().metadata["hallmark_expires"] == "2027-01-01"
