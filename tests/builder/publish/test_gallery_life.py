@@ -8,7 +8,7 @@ import pytest
 from azure.mgmt.compute import ComputeManagementClient
 from fake_arm import FakeArm
 from fake_storage import Account
-from gallery_support import ADDRESS, ALL, GALLERY, SUBSCRIPTION, Go, Make, runs
+from gallery_support import ADDRESS, ALL, GALLERY, SUBSCRIPTION, Go, Make, made_of, runs
 from publish_support import NOW, certify, verdict
 
 from builder.errors import HallmarkError
@@ -160,7 +160,15 @@ def test_a_renewed_certificate_renews_the_tags(
     verdicts = tuple(verdict(name) for name in ALL)
     booted = runs("bios", "uefi", "uefi-secure")
     artefacts.certificate.write_text(
-        certify(artefacts.image, plan, pair, judged=later, verdicts=verdicts, runs=booted)
+        certify(
+            artefacts.image,
+            plan,
+            pair,
+            judged=later,
+            verdicts=verdicts,
+            runs=booted,
+            provenance=made_of("x86_64"),
+        )
     )
     fake.requests.clear()
     for _ in range(2):
