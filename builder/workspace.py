@@ -5,6 +5,8 @@ Layout below the build directory (default ``build/`` in the project, or ``HALLMA
     <recipe>/<version>/   the artefacts of one build (``Artefacts`` names each file)
     <recipe>/latest       symbolic link to the last version that `hallmark release` brought to its end
     catalog/              what consumers read
+    azurite/, containers/ what was published to the local destinations
+    reports/              what `hallmark certify --replay` and `--hosts` write
     .work/                temporary files; anything in it may be deleted when nothing runs
 
 The package cache (``~/.cache/hallmark`` or ``HALLMARK_CACHE_DIR``) holds what can be fetched or made again.
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 PROJECT = Path(__file__).resolve().parent.parent
+#: What else lies beside the recipes' directories: no recipe can have such a name.
+_RESERVED = ("azurite", "catalog", "containers", "reports")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,17 @@ class Workspace:
         return self.build / "catalog"
 
     def artefacts(self, recipe: str, version: str) -> Artefacts:
-        """The place of one version's files."""
+        """The place of one version's files.
+
+        :raises HallmarkError: the build directory holds something else by the recipe's name.
+        """
+        if recipe in _RESERVED:
+            raise HallmarkError(
+                f"a recipe can't be called {recipe!r}",
+                where=self.build / recipe,
+                why="the build directory has something else there, which would replace its images",
+                hint="rename the recipe; not to " + ", ".join(name for name in _RESERVED if name != recipe),
+            )
         return Artefacts(self.build / recipe / version)
 
     def latest(self, recipe: str) -> Artefacts | None:

@@ -11,7 +11,7 @@ from builder import log
 from builder.gallery.address import GalleryAddress
 from builder.gallery.arm import explained
 from builder.publish import tags
-from builder.publish.clear import Litter, reason
+from builder.publish.clear import Litter, known, reason
 from builder.publish.records import records
 from builder.publish.release import Release
 from builder.workspace import Artefacts, Workspace
@@ -34,11 +34,11 @@ def clear(
     :raises HallmarkError: the gallery can't be reached.
     """
     found = records(workspace)
-    known = {(item.recipe, item.version): item.state for _, item in found}
+    recorded = known(found)
     with explained("look for what may be cleared", str(address)):
         litter = []
         for what, where, marks, remove in _resources(client, address):
-            if why := reason(marks, known, now=now):
+            if why := reason(marks, recorded, now=now):
                 release = (marks[tags.RECIPE], marks[tags.VERSION])
                 litter.append(Litter(what, where, release, why, 0, remove))
         for item in litter if apply else ():

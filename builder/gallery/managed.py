@@ -20,6 +20,7 @@ from builder.gallery.arm import explained
 from builder.gallery.proven import GENERATION_NAMES
 from builder.gallery.version import DIGEST, Source
 from builder.publish.release import Release
+from builder.publish.tags import renewed
 from builder.recipe.model import Generation
 
 __all__ = ["Original", "ensure", "mark"]
@@ -55,7 +56,9 @@ def ensure(
     marks = {**tags, DIGEST: original.source.sha256}
     with explained("make the managed image", where):
         if (found := _there(client, group, name, original, where)) is not None:
-            return found
+            if (renew := renewed(found.tags or {}, marks)) is not None:
+                client.images.begin_update(group, name, arm.ImageUpdate(tags=renew)).result()
+            return str(found.id)
         with log.step(f"managed image in {region}"):
             if region == original.home:
                 disk = arm.ImageOSDisk(
@@ -97,8 +100,8 @@ def ensure(
 
 def _there(
     client: ComputeManagementClient, group: str, name: str, original: Original, where: str
-) -> str | None:
-    """The resource id of the finished image of this name and digest; None when it has to be made."""
+) -> arm.Image | None:
+    """The finished image of this name and digest; None when it has to be made."""
     try:
         found = client.images.get(group, name)
     except ResourceNotFoundError:
@@ -111,7 +114,7 @@ def _there(
             hint="delete it if nobody uses it",
         )
     finished = found.properties and found.properties.provisioning_state == "Succeeded"
-    return str(found.id) if finished else None
+    return found if finished else None
 
 
 def _make(
@@ -139,14 +142,29 @@ def _make(
     return str(made.id)
 
 
-def mark(client: ComputeManagementClient, identifier: str, *, tags: Mapping[str, str | None]) -> None:
+def mark(
+    client: ComputeManagementClient,
+    identifier: str,
+    *,
+    withdrawn: bool = False,
+    tags: Mapping[str, str | None],
+) -> bool:
     """Renew the tags of a managed image (None removes one); nothing if they are so.
 
-    :raises HallmarkError: the image is gone, or the service refuses.
+    :param withdrawn: it is taken back, which never fails because it is gone already.
+    :returns: whether it is there.
+    :raises HallmarkError: the image is gone and not withdrawn, or the service refuses.
     """
     group, name = identifier.split("/")[4], identifier.rpartition("/")[2]
     with explained("change the managed image", identifier):
-        before = dict(client.images.get(group, name).tags or {})
+        try:
+            before = dict(client.images.get(group, name).tags or {})
+        except ResourceNotFoundError:
+            if not withdrawn:
+                raise
+            log.warn(f"the managed image is gone: {identifier}")
+            return False
         after = {key: value for key, value in {**before, **tags}.items() if value is not None}
         if after != before:
             client.images.begin_update(group, name, arm.ImageUpdate(tags=after)).result()
+        return True

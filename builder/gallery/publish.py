@@ -17,7 +17,9 @@ from builder.gallery.version import Source, Watch
 from builder.publish import licence, tags
 from builder.publish.destination import AzureDestination, parse
 from builder.publish.gate import must_satisfy
+from builder.publish.mark import Placed, verified
 from builder.publish.release import GalleryVersion, Location, Release
+from builder.publish.storage import connect_azure
 from builder.workspace import Artefacts
 from certification.certificate import Certificate, read
 
@@ -47,10 +49,12 @@ def publish(
 ) -> Release:
     """Offer a published release in a gallery, and write that into its record.
 
-    Run again, it goes on where a killed run stopped; when all is done it only makes sure of that.
+    Run again, it goes on where a killed run stopped; when all is done it only makes sure of that. The gallery
+    only takes a blob that is as it was verified; one that was touched since is read back first.
 
-    :raises HallmarkError: the release is in no Azure storage account or was withdrawn, its certificate
-        doesn't hold or proves nothing that a gallery asks for, or the service refuses.
+    :raises HallmarkError: the release is in no Azure storage account or was withdrawn, its blob is gone or
+        was changed, its certificate doesn't hold or proves nothing that a gallery asks for, or a service
+        refuses.
     """
     release = Release.read(artefacts.release)
     proof = read(artefacts.certificate, public_key, now=now)
@@ -61,6 +65,7 @@ def publish(
     if left := [str(number) for number in release.generations if number not in generations]:
         log.warn(f"generation {', '.join(left)} is not proven by the certificate: not offered")
     location = definition.open_gallery(client, offer.gallery, release)
+    release = _verified(release, place, artefacts)
     home = location.replace(" ", "").lower()
     regions = offer.regions or (Region(home),)
     source = Source(place.url, _account(offer, place), release.image.sha256)
@@ -144,7 +149,8 @@ def _must_be_offered(release: Release, proof: Certificate, artefacts: Artefacts)
 
 def _blob(release: Release, record: Path) -> Location:
     for place in release.locations:
-        if isinstance(parse(place.destination), AzureDestination) and place.deleted is None:
+        is_azure = isinstance(parse(place.destination), AzureDestination)
+        if is_azure and place.blob is not None and place.deleted is None:
             return place
     raise HallmarkError(
         f"{release.recipe} {release.version} is in no Azure storage account",
@@ -152,6 +158,22 @@ def _blob(release: Release, record: Path) -> Location:
         why="a gallery makes its versions of a blob",
         hint=f"publish it there first: hallmark publish {release.recipe} --destination azure://ACCOUNT/CONTAINER",
     )
+
+
+def _verified(release: Release, place: Location, artefacts: Artefacts) -> Release:
+    """Make sure that the blob is the release's, in every byte; its etag is in the record then."""
+    where = parse(place.destination)
+    assert isinstance(where, AzureDestination)
+    with connect_azure(where) as service:
+        blob = service.get_blob_client(where.container, str(place.blob))
+        etag = verified(Placed(release.image, blob, place.etag, artefacts.image), release)
+    if etag == place.etag:
+        return release
+    seen = place.model_copy(update={"etag": etag})
+    locations = tuple(seen if item == place else item for item in release.locations)
+    after = release.model_copy(update={"locations": locations})
+    after.write(artefacts.release)
+    return after
 
 
 def _account(offer: Offer, place: Location) -> str:

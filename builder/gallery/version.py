@@ -18,6 +18,7 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.gallery.address import GalleryAddress, Region
 from builder.gallery.arm import explained, word
+from builder.publish.tags import channel, renewed
 
 __all__ = ["DIGEST", "Source", "Watch", "ensure", "exclude"]
 
@@ -59,24 +60,31 @@ def ensure(
 
     It is excluded from "latest" at first: promotion changes that. Regions can be added later.
 
-    :raises HallmarkError: the version exists with other bytes, replication failed (the region and the reason
-        are named), or the deadline passed.
+    :raises HallmarkError: the version exists with other bytes or was withdrawn, replication failed (the
+        region and the reason are named), or the deadline passed.
     """
     where = f"{address}/{definition}/{version}"
     with explained("publish the version", where):
         found = _get(client, address, definition, version)
         if found is not None:
-            _must_be_of(found, source, where)
+            _must_be_of(found, source.sha256, where)
+            _must_not_be_withdrawn(found, where)
             if _state(found) in ("Creating", "Updating"):
                 log.info("an earlier run made this version: going on with it")
                 found = _watch(client, address, definition, version, where, watch)
             missing = _missing(found, regions)
+            marks = renewed(found.tags or {}, tags)
             if _state(found) == "Succeeded" and not missing:
+                if marks is not None:
+                    excluded = _excluded(found)
+                    _update(client, address, definition, version, found, excluded=excluded, tags=marks)
+                    _watch(client, address, definition, version, where, watch)
                 return str(found.id)
+            tags = marks or dict(found.tags or {})
         wanted = _merged(found, regions)
         body = arm.GalleryImageVersion(
             location=location,
-            tags={**(dict(found.tags) if found is not None and found.tags else tags), DIGEST: source.sha256},
+            tags={**tags, DIGEST: source.sha256},
             properties=arm.GalleryImageVersionProperties(
                 publishing_profile=arm.GalleryImageVersionPublishingProfile(
                     target_regions=wanted,
@@ -109,32 +117,64 @@ def exclude(
     definition: str,
     version: str,
     *,
+    sha256: str,
     excluded: bool,
+    withdrawn: bool,
     tags: dict[str, str | None],
     watch: Watch | None = None,
-) -> None:
+) -> bool:
     """Say whether "latest" may be this version, and renew its tags (None removes one); nothing if it is so.
 
-    :raises HallmarkError: the version is gone, or the service refuses.
+    :param sha256: of the image that it must have been made of.
+    :param withdrawn: it is taken back. That never fails because it is gone already; and whatever else is
+        there by its number isn't to be taken either.
+    :returns: whether it is there, made of that image.
+    :raises HallmarkError: the version is gone, made of other bytes or withdrawn already (none of these when
+        it is taken back), or the service refuses.
     """
     where = f"{address}/{definition}/{version}"
     with explained("change the version", where):
         found = _get(client, address, definition, version)
-        if found is None:
-            raise HallmarkError("the gallery version is gone", where=where, hint="publish it again")
-        before = dict(found.tags or {})
-        after = {key: value for key, value in {**before, **tags}.items() if value is not None}
-        if _excluded(found) == excluded and after == before:
-            return
-        # The whole profile goes back: what a PATCH leaves out of a list is taken away.
-        kept = found.properties.publishing_profile if found.properties else None
-        regions = [item.as_dict() for item in kept.target_regions or ()] if kept is not None else []
-        profile = {"targetRegions": regions, "excludeFromLatest": excluded}
-        body = arm.GalleryImageVersionUpdate({"tags": after, "properties": {"publishingProfile": profile}})
-        client.gallery_image_versions.begin_update(
-            address.group, address.name, definition, version, body, polling=False
-        )
-        _watch(client, address, definition, version, where, watch or Watch())
+        try:
+            if found is None:
+                raise HallmarkError("the gallery version is gone", where=where, hint="publish it again")
+            _must_be_of(found, sha256, where)
+        except HallmarkError as error:
+            if not withdrawn:
+                raise
+            log.warn(f"{error.what}: {where}")
+            there = False
+        else:
+            there = True
+        if found is not None:
+            if not withdrawn:
+                _must_not_be_withdrawn(found, where)
+            before = dict(found.tags or {})
+            after = {key: value for key, value in {**before, **tags}.items() if value is not None}
+            if _excluded(found) != excluded or after != before:
+                _update(client, address, definition, version, found, excluded=excluded, tags=after)
+                _watch(client, address, definition, version, where, watch or Watch())
+        return there
+
+
+def _update(
+    client: ComputeManagementClient,
+    address: GalleryAddress,
+    definition: str,
+    version: str,
+    found: arm.GalleryImageVersion,
+    *,
+    excluded: bool,
+    tags: dict[str, str],
+) -> None:
+    # The whole profile goes back: what a PATCH leaves out of a list is taken away.
+    kept = found.properties.publishing_profile if found.properties else None
+    regions = [item.as_dict() for item in kept.target_regions or ()] if kept is not None else []
+    profile = {"targetRegions": regions, "excludeFromLatest": excluded}
+    body = arm.GalleryImageVersionUpdate({"tags": tags, "properties": {"publishingProfile": profile}})
+    client.gallery_image_versions.begin_update(
+        address.group, address.name, definition, version, body, polling=False
+    )
 
 
 def _get(
@@ -237,13 +277,23 @@ def _merged(found: arm.GalleryImageVersion | None, regions: Sequence[Region]) ->
     ]
 
 
-def _must_be_of(found: arm.GalleryImageVersion, source: Source, where: str) -> None:
+def _must_be_of(found: arm.GalleryImageVersion, sha256: str, where: str) -> None:
     digest = (found.tags or {}).get(DIGEST)
-    if digest != source.sha256:
+    if digest != sha256:
         raise HallmarkError(
             "this version exists in the gallery already, with other bytes",
             where=where,
             why="a published version never changes: machines are made of it by its number",
             hint="build a new version",
-            details=[f"there: sha256 {digest or 'unknown'}", f"this release: sha256 {source.sha256}"],
+            details=[f"there: sha256 {digest or 'unknown'}", f"this release: sha256 {sha256}"],
+        )
+
+
+def _must_not_be_withdrawn(found: arm.GalleryImageVersion, where: str) -> None:
+    if channel(found.tags or {}) == "withdrawn":
+        raise HallmarkError(
+            "this version was withdrawn from the gallery",
+            where=where,
+            why="a withdrawn version must not come back; the record here doesn't know of it",
+            hint="withdraw the release here too, and build a new version",
         )

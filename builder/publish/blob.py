@@ -34,6 +34,8 @@ from builder.publish.parcel import (
     metadata,
     must_be_same,
     must_be_unfinished,
+    must_not_be_withdrawn,
+    renew,
     state_in,
 )
 from builder.publish.ranges import Ranges, size_of
@@ -75,12 +77,14 @@ def deliver(
         byte since, and it isn't read again.
     :param sampled: read only a part of the blob back (see ``verify``).
     :param base: an earlier release, from which the service may copy what is the same.
-    :raises HallmarkError: the name is taken by something else, another client is uploading, the service is
-        not reachable, or the blob's bytes differ from the file's.
+    :raises HallmarkError: the name is taken by something else, the release was withdrawn, another client is
+        uploading, the service is not reachable, or the blob's bytes differ from the file's.
     """
     where = str(blob.url).partition("?")[0]
     with explained("publish the image", where):
         found = look(blob)
+        if found is not None:
+            must_not_be_withdrawn(found, recipe=parcel.recipe, version=parcel.version, where=where)
         data = list(extents(parcel.image))
         skipped = parcel.image.stat().st_size - size_of(data)
         if found is not None and state_in(found) == COMPLETE:
@@ -91,7 +95,8 @@ def deliver(
                 with log.step("read the blob back"):
                     wrong = verify(blob, parcel.image, data, etag=str(found.etag), sampled=sampled)
                     _refuse(wrong, where, complete=True)
-            return Delivered(str(found.etag), int(found.size), Transfer(0, size_of(data), skipped, 0))
+            etag = renew(blob, found, parcel)
+            return Delivered(etag, int(found.size), Transfer(0, size_of(data), skipped, 0))
         lease_id = _lease_id(parcel, where)
         etag = _prepare(blob, found, parcel, lease_id, where)
         with _leased(blob, lease_id, where, etag) as lease:

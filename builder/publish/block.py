@@ -29,6 +29,8 @@ from builder.publish.parcel import (
     metadata,
     must_be_same,
     must_be_unfinished,
+    must_not_be_withdrawn,
+    renew,
     state_in,
 )
 from builder.publish.ranges import PUT_LIMIT
@@ -43,17 +45,20 @@ def deliver(blob: BlobClient, contents: Contents, *, known_etag: str | None = No
 
     :param known_etag: the etag of the last verified state. If the blob still has it, nothing has touched a
         byte since, and it isn't read again.
-    :raises HallmarkError: the name is taken by something else, the file isn't what was certified (no blob is
-        made then), the service is not reachable, or it stored other bytes than were sent.
+    :raises HallmarkError: the name is taken by something else, the release was withdrawn, the file isn't what
+        was certified (no blob is made then), the service is not reachable, or it stored other bytes than were
+        sent.
     """
     where = str(blob.url).partition("?")[0]
     with explained("publish the output", where):
         found = look(blob)
+        if found is not None:
+            must_not_be_withdrawn(found, recipe=contents.recipe, version=contents.version, where=where)
         if found is not None and state_in(found) == COMPLETE:
             must_be_same(found, contents, where)
             if found.etag != known_etag and not _holds(blob, contents, str(found.etag)):
                 raise _other_bytes(where, "somebody changed the blob after it was published")
-            return str(found.etag)
+            return renew(blob, found, contents)
         if found is not None:
             must_be_unfinished(found, BlobType.BLOCKBLOB, where)
         if found is None or not _is_upload_of(found, contents) or not _holds(blob, contents, str(found.etag)):

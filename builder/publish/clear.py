@@ -6,9 +6,9 @@ workspace can only save something, never condemn it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
@@ -26,13 +26,29 @@ from builder.publish.storage import explained
 from builder.recipe.model import OutputFormat
 from builder.workspace import Artefacts, Workspace
 
-__all__ = ["UNFINISHED", "Litter", "clear", "reason"]
+__all__ = ["UNFINISHED", "Kept", "Litter", "clear", "known", "reason"]
 
 #: How long an upload that was never finished may still be taken up again.
 UNFINISHED = timedelta(days=7)
 
-#: The states that releases have by the records here, by recipe and version.
-States = Mapping[tuple[str, str], State]
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a record here says of a release: its state, and until when its certificate lets it be released."""
+
+    state: State
+    certified: date
+
+
+#: What the records here say, by recipe and version.
+Known = Mapping[tuple[str, str], Kept]
+
+
+def known(found: Iterable[tuple[Artefacts, Release]]) -> Known:
+    """What these records say."""
+    return {
+        (item.recipe, item.version): Kept(item.state, item.certificate.expires.date()) for _, item in found
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +63,21 @@ class Litter:
     remove: Callable[[], None]
 
 
-def reason(found: Mapping[str, str], known: States, *, now: datetime) -> str | None:
+def reason(found: Mapping[str, str], known: Known, *, now: datetime) -> str | None:
     """Why something with these tags may be cleared away; None when it must stay.
 
-    What is released stays, whether its tags say so or a record; so does what lacks tags, or an expiry.
+    What is released stays, whether its tags say so or a record; so does what lacks tags, or an expiry; and
+    what is staged, by a record whose certificate was renewed since the tags were written.
     """
     if not (found.get(tags.RECIPE) and found.get(tags.VERSION)):
         return None
-    states = {found.get(tags.CHANNEL), known.get((found[tags.RECIPE], found[tags.VERSION]))}
+    recorded = known.get((found[tags.RECIPE], found[tags.VERSION]))
     day = tags.expiry(found)
-    if "released" in states or day is None or now.date() < day:
+    if found.get(tags.CHANNEL) == "released" or day is None or now.date() < day:
+        return None
+    if recorded is not None and recorded.state == "released":
+        return None
+    if recorded is not None and recorded.state == "staged" and now.date() < recorded.certified:
         return None
     return f"{found.get(tags.CHANNEL, 'staged')}, expired on {day}"
 
@@ -81,13 +102,12 @@ def clear(workspace: Workspace, place: Destination, *, apply: bool, now: datetim
             hint="let the registry's own rules expire what the catalog calls withdrawn",
         )
     found = records(workspace)
-    known: States = {(item.recipe, item.version): item.state for _, item in found}
     with service_of(place, workspace) as service:
         container = service.get_container_client(place.container)
         where = str(container.url).partition("?")[0]
         with explained("look for what may be cleared", where):
             try:
-                litter = list(_blobs(container, known, now))
+                litter = list(_blobs(container, known(found), now))
             except ResourceNotFoundError:
                 litter = []
             for item in litter if apply else ():
@@ -97,10 +117,10 @@ def clear(workspace: Workspace, place: Destination, *, apply: bool, now: datetim
     return litter
 
 
-def _blobs(container: ContainerClient, known: States, now: datetime) -> Iterator[Litter]:
+def _blobs(container: ContainerClient, recorded: Known, now: datetime) -> Iterator[Litter]:
     for blob in container.list_blobs(include=["metadata"]):
         found = dict(blob.metadata or {})
-        why = reason(found, known, now=now)
+        why = reason(found, recorded, now=now)
         release = (found.get(tags.RECIPE, ""), found.get(tags.VERSION, ""))
         if found.get(STATE) == INCOMPLETE and all(release):
             # Never a release; its tags tell when the release would have expired, not the upload.

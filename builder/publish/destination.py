@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 DEFAULT = "azurite"
+_HINT = "azurite (default), azure://ACCOUNT/CONTAINER, file:///ABSOLUTE/PATH, or oci://HOST/NAMESPACE"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}(\.blob\.[a-z0-9.-]+)?")
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 # Without a dot or a port, engines take the first word for a part of the name ("distribution", reference).
@@ -107,7 +108,15 @@ def parse(text: str) -> Destination:
     :raises HallmarkError: it is no destination, or a name breaks Azure's rules (account: 3 to 24 lower-case
         letters and digits; container: 3 to 63 lower-case letters, digits and single dashes).
     """
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        # Neither it nor the library's word is repeated, for the same reason as below.
+        raise HallmarkError(
+            "the destination is no address",
+            why="brackets enclose an IPv6 address, and a host's name has no odd characters",
+            hint=_HINT,
+        ) from None
     if text == "azurite":
         return AzuriteDestination()
     if url.query or url.fragment or url.username or url.password or "@" in url.netloc:
@@ -173,5 +182,5 @@ def _refuse(text: str, why: str) -> HallmarkError:
     return HallmarkError(
         f"{text!r} is not a destination",
         why=why,
-        hint="azurite (default), azure://ACCOUNT/CONTAINER, file:///ABSOLUTE/PATH, or oci://HOST/NAMESPACE",
+        hint=_HINT,
     )

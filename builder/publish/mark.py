@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobClient, BlobProperties
 
 from builder import log
@@ -20,13 +19,13 @@ from builder.errors import HallmarkError
 from builder.image.sparse import extents
 from builder.publish import block, tags
 from builder.publish.blob import CONSUMER_KEYS
-from builder.publish.parcel import COMPLETE, digest_in, state_in
+from builder.publish.parcel import COMPLETE, digest_in, look, must_not_be_withdrawn, state_in
 from builder.publish.release import ImageFile, Release, State
 from builder.publish.storage import explained
 from builder.publish.upload import verify
 from builder.recipe.model import OutputFormat
 
-__all__ = ["Placed", "mark"]
+__all__ = ["Placed", "mark", "verified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +44,72 @@ class Placed:
 
 def mark(
     files: Sequence[Placed], release: Release, state: State, *, expires: date | None
-) -> dict[OutputFormat, str]:
+) -> dict[OutputFormat, str | None]:
     """Write the state into the metadata of a release's blobs, unless it is there; their etags.
 
     All of them are looked at before one is told; what is to be released and was touched since it was verified
-    is read back.
+    is read back. A withdrawal never fails because what it takes back is gone already, or is something else by
+    now: that has no etag then.
 
     :param expires: from which day on they may be cleared away; None: never.
-    :raises HallmarkError: a blob is gone, isn't of the release, or was changed and can't be compared.
+    :raises HallmarkError: a blob is gone, isn't of the release, or was changed and can't be compared; or it
+        was withdrawn before. None of these for a withdrawal.
     """
+    if state == "withdrawn":
+        return {item.file.format: _withdraw(item, release, expires) for item in files}
     seen = []
     for item in files:
         with explained("mark the release", item.where):
-            seen.append(_look(item, release, state))
-    etags = {}
+            seen.append(_look(item, release, compare=state == "released"))
+    etags: dict[OutputFormat, str | None] = {}
     for item, found in zip(files, seen, strict=True):
         with explained("mark the release", item.where):
             etags[item.file.format] = _tell(item, found, state, expires)
     return etags
 
 
-def _look(item: Placed, release: Release, state: State) -> BlobProperties:
-    try:
-        found = item.blob.get_blob_properties()
-    except ResourceNotFoundError:
+def verified(item: Placed, release: Release) -> str:
+    """The etag of a blob that is the release's, in every byte; read back if it was touched since it was
+    verified.
+
+    :raises HallmarkError: it is gone, was withdrawn, isn't of the release, or can't be compared.
+    """
+    with explained("look at the release", item.where):
+        return str(_look(item, release, compare=True).etag)
+
+
+def _withdraw(item: Placed, release: Release, expires: date | None) -> str | None:
+    with explained("mark the release", item.where):
+        found = look(item.blob)
+        try:
+            right = _must_be_of(found, item, release)
+        except HallmarkError as error:
+            log.warn(f"{error.what}: {item.where} ({error.why})")
+            marks = found.metadata or {} if found is not None else {}
+            # Other bytes; but whoever finds them by this release's tags must not take them either.
+            ours = (marks.get(tags.RECIPE), marks.get(tags.VERSION)) == (release.recipe, release.version)
+            if found is not None and ours and state_in(found) == COMPLETE:
+                _tell(item, found, "withdrawn", expires)
+            return None
+        return _tell(item, right, "withdrawn", expires)
+
+
+def _look(item: Placed, release: Release, *, compare: bool) -> BlobProperties:
+    found = _must_be_of(look(item.blob), item, release)
+    must_not_be_withdrawn(found, recipe=release.recipe, version=release.version, where=item.where)
+    if compare and found.etag != item.etag:
+        _compare(item, str(found.etag))
+    return found
+
+
+def _must_be_of(found: BlobProperties | None, item: Placed, release: Release) -> BlobProperties:
+    if found is None:
         raise HallmarkError(
             "the release's blob is gone",
             where=item.where,
             why="somebody deleted it; the record says that it is here",
             hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
-        ) from None
+        )
     if state_in(found) != COMPLETE or digest_in(found) != item.file.sha256:
         raise HallmarkError(
             "the blob is not the release",
@@ -82,8 +117,6 @@ def _look(item: Placed, release: Release, state: State) -> BlobProperties:
             why="its metadata name other bytes, or an upload that was never finished",
             hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
         )
-    if found.etag != item.etag and state == "released":
-        _compare(item, str(found.etag))
     return found
 
 

@@ -14,7 +14,9 @@ from azure.core import MatchConditions
 from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobClient, BlobProperties, BlobType
 
+from builder import log
 from builder.errors import HallmarkError
+from builder.publish import tags
 
 __all__ = [
     "COMPLETE",
@@ -23,12 +25,15 @@ __all__ = [
     "STATE",
     "Contents",
     "Parcel",
+    "already_published",
     "complete",
     "digest_in",
     "look",
     "metadata",
     "must_be_same",
     "must_be_unfinished",
+    "must_not_be_withdrawn",
+    "renew",
     "state_in",
 ]
 
@@ -100,12 +105,35 @@ def must_be_same(found: BlobProperties, contents: Contents, where: str) -> None:
     """
     digest = digest_in(found)
     if digest != contents.sha256 or found.size != contents.image.stat().st_size:
+        raise already_published(
+            contents.recipe, contents.version, where, there=str(digest), here=contents.sha256
+        )
+
+
+def already_published(recipe: str, version: str, where: str, *, there: str, here: str) -> HallmarkError:
+    """The error for a version with other bytes: their SHA-256 ``there``, and that of the image ``here``."""
+    return HallmarkError(
+        f"version {version} of {recipe} is published already, with other bytes",
+        where=where,
+        why="a published version never changes: consumers pin it, and its certificate names its digest",
+        hint="build a new version (the last number counts up within a day)",
+        details=[f"published: sha256 {there}", f"this image: sha256 {here}"],
+    )
+
+
+def must_not_be_withdrawn(found: BlobProperties, *, recipe: str, version: str, where: str) -> None:
+    """What was withdrawn never comes back, whatever the records here say: they can be lost, or be of another
+    machine.
+
+    :raises HallmarkError: the blob's metadata say that it was withdrawn.
+    """
+    if tags.channel(found.metadata or {}) == "withdrawn":
         raise HallmarkError(
-            f"version {contents.version} of {contents.recipe} is published already, with other bytes",
+            f"{recipe} {version} was withdrawn: the blob says so",
             where=where,
-            why="a published version never changes: consumers pin it, and its certificate names its digest",
-            hint="build a new version (the last number counts up within a day)",
-            details=[f"published: sha256 {digest}", f"this image: sha256 {contents.sha256}"],
+            why="a withdrawn version must not come back; the record here doesn't know of it, or is lost",
+            hint=f"build a new version; if there is a record here: "
+            f"hallmark withdraw {recipe} --version {version} --why WHY",
         )
 
 
@@ -147,4 +175,17 @@ def complete(
         if state_in(found) != COMPLETE or digest_in(found) != contents.sha256:
             raise
         return str(found.etag)
+    return str(done["etag"])
+
+
+def renew(blob: BlobClient, found: BlobProperties, contents: Contents) -> str:
+    """Give a finished, verified blob the expiry of today's certificate, unless it has that; its etag.
+
+    :raises azure.core.exceptions.AzureError: the service refused, or the blob was changed since (412).
+    """
+    marks = tags.renewed(found.metadata or {}, contents.tags)
+    if marks is None:
+        return str(found.etag)
+    done = blob.set_blob_metadata(marks, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+    log.info(f"{blob.blob_name} is kept until {marks[tags.EXPIRES]}, unless it is released")
     return str(done["etag"])

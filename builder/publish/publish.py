@@ -16,7 +16,7 @@ from azure.storage.blob import ContainerClient
 from builder import log
 from builder.diff.images import plan_of
 from builder.errors import HallmarkError
-from builder.publish import blob, delta, further, registry, share, tags
+from builder.publish import blob, delta, earlier, further, registry, share, tags
 from builder.publish.destination import (
     DEFAULT,
     AzureDestination,
@@ -30,7 +30,7 @@ from builder.publish.destination import (
 from builder.publish.gate import Certified, check
 from builder.publish.licence import guard
 from builder.publish.parcel import Parcel
-from builder.publish.records import records
+from builder.publish.records import of_recipe
 from builder.publish.release import (
     CertificateSummary,
     ImageFile,
@@ -103,11 +103,9 @@ def publish(
             certified = check(image, artefacts.certificate, public_key, plan=plan, now=now)
             others = further.certified_outputs(certified, artefacts, name=name)
             step.note = f"certified until {certified.certificate.expires:%Y-%m-%d}"
-        previous = _previous(artefacts.release, certified)
-        if previous is not None:
-            _must_not_be_withdrawn(previous, artefacts.release)
+        previous = earlier.recorded(artefacts.release, plan, sha256=certified.sha256)
         before = previous.location(str(place)) if previous else None
-        state = previous.state if previous else "staged"
+        state = previous.state if previous else None
         began = time.monotonic()
         # The VHD last: where it lies, all of the release does.
         there = _deliver(place, name, others, certified, plan, artefacts, workspace, before, state, readback)
@@ -123,7 +121,12 @@ def publish(
             digest=certified.digest,
         )
         files = (published, *others.values())
-        release = _record(plan, certified, artefacts, files, location, previous, now=now, who=who, why=why)
+        history = (
+            previous.history
+            if previous
+            else earlier.begun(there.state, when=now, who=who or whoami(), why=why)
+        )
+        release = _record(plan, certified, artefacts, files, location, previous, history)
         if release != previous:
             release.write(artefacts.release)
     log.info(f"published: {location.url}")
@@ -154,7 +157,7 @@ def _default(plan: Plan, workspace: Workspace) -> str:
 @dataclass(frozen=True, slots=True)
 class _Delivered:
     """Where the image is now, and in which verified state; what was moved for it; the same of the further
-    outputs, by format.
+    outputs, by format; and which state of the release its destination knows.
     """
 
     url: str
@@ -162,6 +165,7 @@ class _Delivered:
     moved: Transfer
     outputs: dict[OutputFormat, str]
     etags: dict[OutputFormat, str]
+    state: State = "staged"
 
 
 def _deliver(
@@ -173,9 +177,10 @@ def _deliver(
     artefacts: Artefacts,
     workspace: Workspace,
     before: Location | None,
-    state: State,
+    state: State | None,
     readback: Readback,
 ) -> _Delivered:
+    """Bring all to the destination. ``state`` is the recorded one; without a record the blob's own counts."""
     if isinstance(place, FileDestination):
         further.deliver(others, place.path)
         target = place.path / name
@@ -196,6 +201,9 @@ def _deliver(
         return _Delivered(url, None, moved, {}, {})
     with service_of(place, workspace) as service:
         container = open_container(service, place.container, public=plan.visibility == "community")
+        # First of all: of what was withdrawn, nothing is sent.
+        known_there = earlier.told(container.get_blob_client(name), plan)
+        state = state or known_there or "staged"
         marks = {
             "hallmark_visibility": plan.visibility,
             "hallmark_licence": plan.licence,
@@ -225,7 +233,7 @@ def _deliver(
             base=_base(container, plan, str(place), workspace),
         )
         urls = {item.format: public_url(place, item.name) for item in others.values()}
-        return _Delivered(public_url(place, name), done.etag, done.moved, urls, etags)
+        return _Delivered(public_url(place, name), done.etag, done.moved, urls, etags, state)
 
 
 def _base(
@@ -233,13 +241,13 @@ def _base(
 ) -> delta.Base | None:
     """The newest other release of the recipe at this destination whose image is still here."""
     try:
-        found = records(workspace)
+        found = of_recipe(workspace, plan.recipe)
     except HallmarkError as error:
         log.debug(f"no earlier release to copy from: {error.what}")
         return None
     for artefacts, release in found:
         place = release.location(destination)
-        if release.recipe != plan.recipe or release.version == plan.version or place is None:
+        if release.version == plan.version or place is None:
             continue
         if place.blob and place.etag and place.deleted is None and artefacts.image.is_file():
             return delta.Base(container.get_blob_client(place.blob), artefacts.image, place.etag)
@@ -262,7 +270,7 @@ def _location(
         upload = (
             again.upload if readback == "sampled" else again.upload.model_copy(update={"readback": readback})
         )
-        found = {"outputs": there.outputs, "etags": there.etags, "upload": upload}
+        found = {"outputs": there.outputs, "etags": there.etags, "upload": upload, "deleted": None}
         return again.model_copy(update=found)
     blobs = isinstance(place, AzureDestination | AzuriteDestination)
     return Location(
@@ -293,13 +301,9 @@ def _record(
     files: tuple[ImageFile, ...],
     location: Location,
     previous: Release | None,
-    *,
-    now: datetime,
-    who: str | None,
-    why: str,
+    history: tuple[Transition, ...],
 ) -> Release:
     others = tuple(p for p in previous.locations if p.destination != location.destination) if previous else ()
-    staged = Transition(state="staged", when=now, who=who or whoami(), why=why)
     return Release(
         recipe=plan.recipe,
         title=plan.title,
@@ -318,33 +322,8 @@ def _record(
         certificate=CertificateSummary.of(certified.certificate, sha256=digest_file(artefacts.certificate)),
         locations=(*others, location),
         galleries=previous.galleries if previous else (),
-        history=previous.history if previous else (staged,),
+        history=history,
     )
-
-
-def _previous(path: Path, certified: Certified) -> Release | None:
-    """The record of an earlier run for the same bytes. One that can't be read is made anew: the blob is the
-    truth.
-    """
-    if not path.exists():
-        return None
-    try:
-        found = Release.read(path)
-    except HallmarkError as error:
-        log.warn(f"{error.what}: writing it anew")
-        return None
-    return found if found.image.sha256 == certified.sha256 else None
-
-
-def _must_not_be_withdrawn(previous: Release, record: Path) -> None:
-    if previous.state == "withdrawn":
-        taken = previous.history[-1]
-        raise HallmarkError(
-            f"{previous.recipe} {previous.version} was withdrawn on {taken.when:%Y-%m-%d} by {taken.who}",
-            where=record,
-            why=f"it must not come back under the same version: {taken.why}",
-            hint="build a new version: hallmark build RECIPE --version X.Y.Z",
-        )
 
 
 def _machine() -> str:

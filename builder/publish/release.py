@@ -228,7 +228,8 @@ class Release(_Frozen):
             raise HallmarkError(
                 f"this is no release record: {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 where=path,
-                hint="`hallmark publish` writes it anew; what is published already is not sent again",
+                hint=f"put a copy of it back: the catalog has catalog/{path.parent.parent.name}/"
+                f"{path.parent.name}/release.json; nothing else may know of a withdrawal",
             ) from None
 
 

@@ -15,7 +15,7 @@ from builder.errors import HallmarkError
 from builder.publish import gate, licence, registry, tags
 from builder.publish.destination import FileDestination, RegistryDestination, parse
 from builder.publish.mark import Placed, mark
-from builder.publish.records import of_recipe, one, records
+from builder.publish.records import of_recipe, one
 from builder.publish.release import GalleryVersion, Location, Release, State, Transition, now_utc, whoami
 from builder.publish.service import service_of
 from builder.versions import parse as parse_version
@@ -69,8 +69,12 @@ def change(
 ) -> tuple[Release, bool]:
     """Bring one release (the newest by default) into a state; the record, and whether anything changed.
 
+    A withdrawal takes back what is still there: what somebody deleted, or put something else in the place of,
+    is told and recorded as deleted.
+
     :raises HallmarkError: there is no such release, it can't go there from its state, its certificate or its
-        licence doesn't allow it (promotion only), or a destination can't be reached: nothing is recorded.
+        licence doesn't allow it or no destination has it any more (promotion only), or a destination can't be
+        reached: nothing is recorded.
     """
     artefacts, release = one(workspace, recipe, version)
     return _change(workspace, artefacts, release, state, actor, rollback_to=None)
@@ -144,14 +148,17 @@ def _change(
         )
     if moves and state == "released":
         _must_be_releasable(artefacts, release, actor)
+    if state == "released":
+        _must_be_somewhere(release, artefacts)
     expires = release.history[-1].when + GRACE if not moves else actor.now + GRACE
     until = expires.date() if state == "withdrawn" else None
     locations = tuple(
-        _mark(workspace, artefacts, release, place, state, until) for place in release.locations
+        _mark(workspace, artefacts, release, place, state, until, now=actor.now)
+        for place in release.locations
     )
-    for offered in release.galleries:
-        _mark_in_gallery(offered, release, state, until)
-    after = release.model_copy(update={"locations": locations})
+    galleries = tuple(_mark_in_gallery(offered, release, state, until) for offered in release.galleries)
+    told = {"locations": locations, "galleries": tuple(item for item in galleries if item is not None)}
+    after = release.model_copy(update=told)
     if moves:
         made = Transition(state=state, when=actor.now, who=actor.who, why=actor.why, rollback=rollback_to)
         after = after.model_copy(update={"history": (*release.history, made)})
@@ -182,6 +189,17 @@ def _must_be_releasable(artefacts: Artefacts, release: Release, actor: Actor) ->
         )
 
 
+def _must_be_somewhere(release: Release, artefacts: Artefacts) -> None:
+    if all(place.deleted is not None for place in release.locations):
+        raise HallmarkError(
+            f"no destination has {release.recipe} {release.version} any more",
+            where=artefacts.release,
+            why="consumers would be sent to an image that isn't there",
+            hint=f"publish it again: hallmark publish {release.recipe} --version {release.version}",
+            details=[f"deleted on {place.deleted:%Y-%m-%d}: {place.url}" for place in release.locations],
+        )
+
+
 def _mark(
     workspace: Workspace,
     artefacts: Artefacts,
@@ -189,13 +207,15 @@ def _mark(
     place: Location,
     state: State,
     expires: date | None,
+    *,
+    now: datetime,
 ) -> Location:
     where = parse(place.destination)
     if isinstance(where, RegistryDestination):
         _follow(workspace, release, where, place, state)
         return place
     if isinstance(where, FileDestination) or place.blob is None or place.deleted is not None:
-        if state == "withdrawn":
+        if state == "withdrawn" and place.deleted is None:
             log.warn(f"{place.url} stays where it is: take it out of the library")
         return place
     with service_of(where, workspace) as service:
@@ -207,7 +227,13 @@ def _mark(
                 blob, here = container.get_blob_client(output.name), artefacts.output(output.format)
                 files.append(Placed(output, blob, place.etags[output.format], here))
         etags = mark(files, release, state, expires=expires)
-    changed = {"etag": etags.pop(release.image.format), "etags": {**place.etags, **etags}}
+    image = etags.pop(release.image.format)
+    gone = {kind for kind, etag in etags.items() if etag is None}
+    changed = {
+        "outputs": {kind: url for kind, url in place.outputs.items() if kind not in gone},
+        "etags": {kind: etag for kind, etag in {**place.etags, **etags}.items() if etag is not None},
+        **({"etag": image} if image is not None else {"deleted": now}),
+    }
     return place.model_copy(update=changed)
 
 
@@ -216,10 +242,14 @@ def _follow(
 ) -> None:
     """The registry's tag of the major release names what the channel's current release will be."""
     released = [release] if state == "released" else []
-    for _, item in records(workspace):
+    for _, item in of_recipe(workspace, release.recipe):
         there = item.location(place.destination)
-        other = item.recipe == release.recipe and item.version != release.version
-        if other and item.state == "released" and there is not None and there.deleted is None:
+        if (
+            item.version != release.version
+            and item.state == "released"
+            and there is not None
+            and there.deleted is None
+        ):
             released.append(item)
     major = release.release.partition(".")[0]
     if released:
@@ -229,8 +259,10 @@ def _follow(
         log.warn(f"{place.url} stays in the registry: delete it there, if nobody may pull it any more")
 
 
-def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, expires: date | None) -> None:
-    """Only what is released may be a gallery's latest version."""
+def _mark_in_gallery(
+    offered: GalleryVersion, release: Release, state: State, expires: date | None
+) -> GalleryVersion | None:
+    """Only what is released may be a gallery's latest version. None for one that is withdrawn, and gone."""
     # Not at the top: most publishing never talks to Azure Resource Manager, and its library is slow to load.
     from builder.gallery import exclude, managed, parse_gallery
     from builder.gallery.arm import connect
@@ -238,7 +270,19 @@ def _mark_in_gallery(offered: GalleryVersion, release: Release, state: State, ex
     address = parse_gallery(offered.gallery)
     with connect(address.subscription) as client:
         marks = {tags.CHANNEL: state, tags.EXPIRES: expires.isoformat() if expires else None}
-        latest = state == "released"
-        exclude(client, address, offered.definition, release.version, excluded=not latest, tags=marks)
-        for image in offered.managed_images:
-            managed.mark(client, image, tags=marks)
+        there = exclude(
+            client,
+            address,
+            offered.definition,
+            release.version,
+            sha256=release.image.sha256,
+            excluded=state != "released",
+            withdrawn=state == "withdrawn",
+            tags=marks,
+        )
+        images = tuple(
+            image
+            for image in offered.managed_images
+            if managed.mark(client, image, withdrawn=state == "withdrawn", tags=marks)
+        )
+    return offered.model_copy(update={"managed_images": images}) if there else None

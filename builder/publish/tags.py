@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from typing import get_args
 
 from builder.publish.release import State
 from builder.recipe.model import Plan
 
-__all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "expiry", "of"]
+__all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "channel", "expiry", "of", "renewed"]
 
 RECIPE = "hallmark_recipe"
 VERSION = "hallmark_version"
@@ -32,6 +33,24 @@ def of(plan: Plan, *, state: State, expires: datetime) -> dict[str, str]:
         CHANNEL: state,
         **until,
     }
+
+
+def channel(found: Mapping[str, str]) -> State | None:
+    """The state in the tags; None when there is none that we know."""
+    said = found.get(CHANNEL)
+    return next((state for state in get_args(State) if state == said), None)
+
+
+def renewed(found: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str] | None:
+    """All the tags of something that is there already, with the expiry of today's certificate; None if it has
+    that.
+
+    Only what is staged expires with its certificate; what was said of a release later stays as it is.
+    """
+    until = wanted.get(EXPIRES)
+    if until is None or found.get(CHANNEL) != "staged" or found.get(EXPIRES) == until:
+        return None
+    return {**found, EXPIRES: until}
 
 
 def expiry(found: Mapping[str, str]) -> date | None:

@@ -86,6 +86,15 @@ def test_latest_moves_in_one_step(tmp_path: Path) -> None:
         assert latest.root.name == version
 
 
+@pytest.mark.parametrize("name", ["catalog", "azurite", "containers", "reports"])
+def test_what_the_build_directory_holds_besides_is_no_recipe(tmp_path: Path, name: str) -> None:
+    space = Workspace.default(build=tmp_path / "build", cache=tmp_path / "cache")
+    with pytest.raises(HallmarkError, match=f"a recipe can't be called '{name}'") as error:
+        space.artefacts(name, "9.20260101.0")
+    assert error.value.hint
+    assert space.artefacts(f"{name}-9", "9.20260101.0").root.parent.name == f"{name}-9"
+
+
 def test_an_unusable_directory_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HallmarkError, match="cannot make the directory"):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import publish_support
 import pytest
 from azure.storage.blob import ContainerClient
-from gallery_support import client, fake, go, made, make
+from gallery_support import client, fake, go, made, make, storage
+from publish_support import NOW, Act
 
 from builder.publish import azurite
+from builder.publish.states import Actor
 from builder.publish.storage import connect_azurite, open_container
 from builder.recipe import Plan, find, load
 from builder.recipe import plan as make_plan
 from builder.workspace import Artefacts, Workspace
 from certification import keys
 
-__all__ = ["client", "fake", "go", "made", "make"]  # fixtures
+__all__ = ["client", "fake", "go", "made", "make", "storage"]  # fixtures
 
 
 @pytest.fixture
@@ -69,3 +72,15 @@ def space(workspace: Workspace, tmp_path: Path) -> Workspace:
 def built(space: Workspace, sample_plan: Plan, pair: keys.KeyPair) -> Artefacts:
     """What building and certifying leave: an image, its plan, its certificate."""
     return publish_support.build(space, sample_plan, pair)
+
+
+@pytest.fixture
+def act(pair: keys.KeyPair) -> Act:
+    """Each call is an hour later than the one before."""
+    clock = iter(range(1, 1000))
+
+    def actor(why: str = "tested by hand", *, now: datetime | None = None) -> Actor:
+        moment = now or NOW + timedelta(hours=next(clock))
+        return Actor.of(why=why, public_key=pair.public, who="anna", now=moment)
+
+    return actor

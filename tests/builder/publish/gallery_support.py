@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from azure.core.credentials import AccessToken
 from azure.mgmt.compute import ComputeManagementClient
 from fake_arm import TOKEN, FakeArm, serve
+from fake_storage import ETAG, Account
 from publish_support import NOW, build, clone, verdict
 
 from builder.gallery import GalleryAddress, Offer, Region, arm, publish
 from builder.gallery.version import Watch
+from builder.publish import service
 from builder.publish.publish import publish as publish_blob
 from builder.publish.release import Location, Release, Upload
 from builder.recipe import Plan
@@ -24,6 +28,8 @@ from certification.model import RunRecord
 from certification.provenance import Build, Builder, Metadata, Provenance, Resource, RunDetails
 
 real_connect = arm.connect
+#: The package's function of that name hides it.
+publishing = importlib.import_module("builder.gallery.publish")
 SUBSCRIPTION = "01234567-89ab-cdef-0123-456789abcdef"
 GALLERY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/images/providers/Microsoft.Compute/galleries/acme"
 ADDRESS = GalleryAddress(SUBSCRIPTION, "images", "acme")
@@ -64,8 +70,17 @@ def connect(fake: FakeArm) -> ComputeManagementClient:
 
 
 @pytest.fixture
-def client(fake: FakeArm, monkeypatch: pytest.MonkeyPatch) -> Iterator[ComputeManagementClient]:
+def storage() -> Account:
+    return Account()
+
+
+@pytest.fixture
+def client(
+    fake: FakeArm, storage: Account, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ComputeManagementClient]:
     monkeypatch.setattr(arm, "connect", lambda subscription: connect(fake))
+    for module in (publishing, service):
+        monkeypatch.setattr(module, "connect_azure", lambda place: storage)
     with connect(fake) as made:
         yield made
 
@@ -112,6 +127,7 @@ def make(
     sample_plan: Plan,
     pair: keys.KeyPair,
     made: dict[str, Artefacts],
+    storage: Account,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Make:
     """A certified release whose record says that it is in an Azure storage account."""
@@ -143,6 +159,8 @@ def make(
             )
             _publish(found, elsewhere, pair, place / "share")
             made[key] = found
+        image = Release.read(made[key].release).image
+        storage.add(image.name, image.sha256)
         return clone(made[key], space)
 
     return release
@@ -156,6 +174,9 @@ def _publish(artefacts: Artefacts, space: Workspace, pair: keys.KeyPair, share: 
     place = Location(
         destination="azure://acmeimages/images",
         url=f"https://acmeimages.blob.core.windows.net/images/{record.image.name}",
+        container="images",
+        blob=record.image.name,
+        etag=ETAG,
         published=NOW,
         upload=Upload(sent=1, present=0, skipped=0, requests=1, seconds=1),
     )
@@ -169,8 +190,8 @@ def offer(*regions: Region, **options: object) -> Offer:
 
 @pytest.fixture
 def go(client: ComputeManagementClient, pair: keys.KeyPair) -> Callable[..., Release]:
-    def run(artefacts: Artefacts, *regions: Region, **options: object) -> Release:
-        return publish(client, artefacts, offer(*regions, **options), public_key=pair.public, now=NOW)
+    def run(artefacts: Artefacts, *regions: Region, now: datetime = NOW, **options: object) -> Release:
+        return publish(client, artefacts, offer(*regions, **options), public_key=pair.public, now=now)
 
     return run
 

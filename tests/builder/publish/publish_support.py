@@ -9,6 +9,7 @@ import random
 import shutil
 import tarfile
 from base64 import b64decode
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from builder.disk.layout import BIOS_BOOT, LINUX, Layout, Partition
 from builder.image import container
 from builder.image.outputs import OutputFile
 from builder.image.vhd import write_footer
+from builder.publish.states import Actor
 from builder.recipe import Plan
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import catalogue, keys, policy
@@ -32,6 +34,7 @@ from certification.provenance import Provenance
 from certification.views.base import identity
 
 MIB = 1 << 20
+Act = Callable[..., Actor]
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -21,7 +22,7 @@ from builder.publish.azurite import Azurite
 from builder.publish.blob import deliver
 from builder.publish.parcel import Parcel, metadata
 from builder.publish.storage import connect_azurite, open_container
-from builder.publish.upload import covered, verify
+from builder.publish.upload import Mismatch, covered, verify
 from builder.workspace import Workspace, digest_file
 
 pytestmark = pytest.mark.system
@@ -79,6 +80,45 @@ def test_doing_it_again_sends_nothing(container: ContainerClient, vhd: Path) -> 
     for known in (first.etag, None):
         again = deliver(blob, parcel(vhd), known_etag=known)
         assert (again.moved.sent, again.moved.requests, again.etag) == (0, 0, first.etag)
+
+
+def test_what_was_withdrawn_is_not_delivered_again(container: ContainerClient, vhd: Path) -> None:
+    """Whether all of it is there, or an upload is to be taken up."""
+    blob = container.get_blob_client(NAME)
+    deliver(blob, parcel(vhd))
+    for state in ("complete", "incomplete"):
+        marks = {**blob.get_blob_properties().metadata, "hallmark_channel": "withdrawn"}
+        etag = blob.set_blob_metadata({**marks, "hallmark_state": state})["etag"]
+        with pytest.raises(HallmarkError, match=r"9\.20261122\.0 was withdrawn: the blob says so"):
+            deliver(blob, parcel(vhd), known_etag=etag)
+        assert blob.get_blob_properties().etag == etag
+
+
+def test_tags_are_not_renewed_over_somebody_elses_write(
+    container: ContainerClient, vhd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the bytes and the new tags: the next run looks again."""
+    blob = container.get_blob_client(NAME)
+    tags = {"hallmark_channel": "staged", "hallmark_expires": "2027-01-01"}
+    deliver(blob, parcel(vhd, tags=tags))
+    renewed = parcel(vhd, tags={**tags, "hallmark_expires": "2027-04-01"})
+
+    def seen_and_then_changed(*arguments: Any, **options: Any) -> list[Mismatch]:
+        found = verify(*arguments, **options)
+        blob.upload_page(b"x" * 512, offset=20 << 20, length=512)
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(HallmarkError, match="412") as error:
+        patch.setattr("builder.publish.blob.verify", seen_and_then_changed)
+        deliver(blob, renewed)
+    assert "somebody else" in str(error.value.hint)
+    assert blob.get_blob_properties().metadata["hallmark_expires"] == "2027-01-01"
+    with pytest.raises(HallmarkError, match="not the image"):
+        deliver(blob, renewed)
+    blob.clear_page(offset=20 << 20, length=512)
+    done = deliver(blob, renewed)
+    assert blob.get_blob_properties().metadata["hallmark_expires"] == "2027-04-01"
+    assert deliver(blob, renewed, known_etag=done.etag).etag == done.etag
 
 
 def test_a_wrong_byte_is_found_and_named(container: ContainerClient, vhd: Path) -> None:

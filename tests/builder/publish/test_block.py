@@ -60,6 +60,17 @@ def test_it_arrives_once(blob: BlobClient, output: Contents) -> None:
         assert deliver(blob, output, known_etag=known) == etag
 
 
+def test_what_was_withdrawn_is_not_delivered_again(blob: BlobClient, output: Contents) -> None:
+    deliver(blob, output)
+    for state in (COMPLETE, INCOMPLETE):
+        etag = blob.set_blob_metadata(
+            {**marks(blob), "hallmark_channel": "withdrawn", "hallmark_state": state}
+        )
+        with pytest.raises(HallmarkError, match="was withdrawn: the blob says so"):
+            deliver(blob, output, known_etag=str(etag["etag"]))
+        assert blob.get_blob_properties().etag == etag["etag"]
+
+
 def test_a_file_that_was_changed_gets_no_name(
     container: ContainerClient, blob: BlobClient, output: Contents
 ) -> None:

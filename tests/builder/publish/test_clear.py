@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob import BlobLeaseClient, ContainerClient
-from publish_support import NOW, add_vhdx, build
+from publish_support import NOW, add_vhdx, build, certify
 
 from builder import catalog
 from builder.errors import HallmarkError
 from builder.publish import azurite
-from builder.publish.clear import clear, reason
+from builder.publish.clear import Kept, clear, reason
 from builder.publish.destination import parse
 from builder.publish.publish import publish
-from builder.publish.release import Release
+from builder.publish.release import Release, State
 from builder.publish.states import Actor, change
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan
-from builder.workspace import Workspace
+from builder.workspace import Artefacts, Workspace, digest_file
 from certification import keys
 
 TAGS = {
@@ -38,6 +38,7 @@ TAGS = {
         ({}, None, -1, False),
         ({}, "released", 0, False),
         ({}, "withdrawn", 0, True),
+        ({}, "staged", 0, True),
         ({"hallmark_channel": "released"}, None, 0, False),
         ({"hallmark_channel": "released"}, "withdrawn", 900, False),
         ({"hallmark_channel": "deprecated", "hallmark_expires": ""}, None, 900, False),
@@ -47,10 +48,20 @@ TAGS = {
         ({"hallmark_version": ""}, None, 900, False),
     ],
 )
-def test_tags_decide(changes: dict[str, str], record: str | None, days: int, goes: bool) -> None:
-    known = {("sample-9", "9.1.0"): record} if record else {}
+def test_tags_decide(changes: dict[str, str], record: State | None, days: int, goes: bool) -> None:
+    known = {("sample-9", "9.1.0"): Kept(record, NOW.date())} if record else {}
     found = {name: value for name, value in {**TAGS, **changes}.items() if value}
-    assert (reason(found, known, now=NOW + timedelta(days=days)) is not None) is goes  # type: ignore[arg-type]
+    assert (reason(found, known, now=NOW + timedelta(days=days)) is not None) is goes
+
+
+@pytest.mark.parametrize(
+    ("record", "days", "goes"),
+    [("staged", 89, False), ("staged", 90, True), ("withdrawn", 89, True)],
+)
+def test_a_renewed_certificate_saves_what_is_staged(record: State, days: int, goes: bool) -> None:
+    """Whatever the tags say that were written before; but not what was withdrawn meanwhile."""
+    known = {("sample-9", "9.1.0"): Kept(record, NOW.date() + timedelta(days=90))}
+    assert (reason(TAGS, known, now=NOW + timedelta(days=days)) is not None) is goes
 
 
 def test_a_directory_is_not_cleared(space: Workspace, tmp_path: Path) -> None:
@@ -66,6 +77,32 @@ def images(space: Workspace) -> Iterator[ContainerClient]:
         connect_azurite(server) as service,
     ):
         yield service.get_container_client("images")
+
+
+@pytest.mark.system
+def test_a_renewed_certificate_renews_the_tags(
+    space: Workspace, images: ContainerClient, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair
+) -> None:
+    """Of what is staged, once, and nothing else of it; and only if nobody writes at the same time."""
+    add_vhdx(built, sample_plan, pair)
+    publish(built, public_key=pair.public, workspace=space, now=NOW)
+    later = NOW + timedelta(days=80)
+    further = {"image.vhdx": digest_file(built.output("vhdx"))}
+    built.certificate.write_text(certify(built.image, sample_plan, pair, judged=later, further=further))
+
+    def marks() -> list[dict[str, str]]:
+        return [dict(item.metadata) for item in images.list_blobs(include=["metadata"])]
+
+    before = marks()
+    first = publish(built, public_key=pair.public, workspace=space, now=later)
+    assert marks() == [{**item, "hallmark_expires": "2027-05-11"} for item in before] and len(before) == 2
+    assert publish(built, public_key=pair.public, workspace=space, now=later) == first
+    assert clear(space, parse("azurite"), apply=True, now=NOW + timedelta(days=95)) == []
+    actor = Actor.of(why="w", public_key=pair.public, who="a", now=NOW + timedelta(days=96))
+    assert change(space, "sample-9", "released", version=None, actor=actor)[1]
+    publish(built, public_key=pair.public, workspace=space, now=later)
+    assert [item["hallmark_channel"] for item in marks()] == ["released"] * 2
+    assert not any("hallmark_expires" in item for item in marks())
 
 
 @pytest.mark.system

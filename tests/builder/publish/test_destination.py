@@ -63,6 +63,14 @@ def test_refused_destinations(text: str, said: str) -> None:
     assert "azure://ACCOUNT/CONTAINER" in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["azure://[::1", "oci://anna:secret@host\u2100/x"])
+def test_what_is_no_address(text: str) -> None:
+    """And isn't repeated: a secret may be in it."""
+    with pytest.raises(HallmarkError, match="the destination is no address") as error:
+        parse(text)
+    assert "azure://ACCOUNT/CONTAINER" in str(error.value) and "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("host", "here"),
     [

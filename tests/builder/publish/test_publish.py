@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from publish_damages import DAMAGES
-from publish_support import NOW, add_vhdx, as_before, certify
+from publish_support import NOW, add_vhdx, as_before, certify, make_vhd
 
 from builder import catalog
 from builder.errors import HallmarkError
@@ -204,13 +204,29 @@ def test_outputs_that_are_not_those_of_the_certificate_are_not_published(
     assert not built.release.exists()
 
 
-def test_a_broken_release_record_is_written_anew(
-    space: Workspace, built: Artefacts, pair: keys.KeyPair, tmp_path: Path
+def test_a_record_is_never_replaced(
+    space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, tmp_path: Path
 ) -> None:
-    built.release.write_text("{")
-    share = (tmp_path / "share").as_uri()
-    release = publish(built, destination=share, public_key=pair.public, workspace=space, now=NOW)
-    assert Release.read(built.release) == release
+    """One that can't be read, or is of other bytes, may be all that knows of a withdrawal."""
+
+    def publish_to(name: str) -> Release:
+        place = (tmp_path / name).as_uri()
+        return publish(built, destination=place, public_key=pair.public, workspace=space, now=NOW)
+
+    release = publish_to("one")
+    whole = built.release.read_text()
+    built.release.write_text(whole[:200])
+    with pytest.raises(HallmarkError, match="this is no release record") as error:
+        publish_to("two")
+    assert "catalog/sample-9/9.20261122.0/release.json" in str(error.value.hint)
+    assert built.release.read_text() == whole[:200] and not (tmp_path / "two").exists()
+    built.release.write_text(whole)
+    make_vhd(built.image, seed=9)
+    built.certificate.write_text(certify(built.image, sample_plan, pair))
+    with pytest.raises(HallmarkError, match="already, with other bytes") as error:
+        publish_to("two")
+    assert release.image.sha256 in str(error.value)
+    assert built.release.read_text() == whole and not (tmp_path / "two").exists()
 
 
 def test_two_processes_do_not_publish_one_image(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from publish_support import NOW, add_vhdx, build, clone
+from publish_support import NOW, Act, add_vhdx, build, clone
 
 from builder import catalog
 from builder.cli import main
@@ -17,26 +16,13 @@ from builder.errors import HallmarkError
 from builder.publish import azurite
 from builder.publish.publish import publish
 from builder.publish.release import Release, State
-from builder.publish.states import Actor, change, current, rollback
+from builder.publish.states import change, current, rollback
 from builder.publish.storage import connect_azurite
 from builder.recipe import Plan
 from builder.workspace import Artefacts, Workspace, digest_file
 from certification import keys
 
 VERSIONS = ("9.20261120.0", "9.20261121.0", "9.20261122.0")
-Act = Callable[..., Actor]
-
-
-@pytest.fixture
-def act(pair: keys.KeyPair) -> Act:
-    """Each call is an hour later than the one before."""
-    clock = iter(range(1, 1000))
-
-    def actor(why: str = "tested by hand", *, now: datetime | None = None) -> Actor:
-        moment = now or NOW + timedelta(hours=next(clock))
-        return Actor.of(why=why, public_key=pair.public, who="anna", now=moment)
-
-    return actor
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +241,32 @@ def test_the_command_line(
     assert "withdrawn" in (space.catalog / "index.html").read_text()
 
 
+def test_damaged_records_of_others_block_nothing(space: Workspace, line: list[Artefacts], act: Act) -> None:
+    """Neither of another recipe, nor of another version when one is named."""
+    other = space.artefacts("other-9", "9.20261101.0").release
+    other.parent.mkdir(parents=True)
+    other.write_text("{")
+    for version in VERSIONS[:2]:
+        change(space, "sample-9", "released", version=version, actor=act())
+    rollback(space, "sample-9", to=None, actor=act())
+    assert states(line) == ["released", "withdrawn", "staged"]
+    line[1].release.write_text("{")
+    assert change(space, "sample-9", "withdrawn", version=VERSIONS[0], actor=act())[1]
+    with pytest.raises(HallmarkError, match="this is no release record"):
+        change(space, "sample-9", "withdrawn", version=None, actor=act())
+
+
+def test_what_is_nowhere_is_not_released(space: Workspace, line: list[Artefacts], act: Act) -> None:
+    release = Release.read(line[2].release)
+    gone = [place.model_copy(update={"deleted": NOW}) for place in release.locations]
+    release.model_copy(update={"locations": tuple(gone)}).write(line[2].release)
+    with pytest.raises(HallmarkError, match=r"no destination has sample-9 9\.20261122\.0 any more") as error:
+        change(space, "sample-9", "released", version=None, actor=act())
+    assert "deleted on 2026-11-22" in str(error.value) and states(line)[2] == "staged"
+    release.write(line[2].release)
+    assert change(space, "sample-9", "released", version=None, actor=act())[1]
+
+
 @pytest.mark.system
 def test_the_destination_knows_the_state(
     space: Workspace, built: Artefacts, sample_plan: Plan, pair: keys.KeyPair, act: Act
@@ -306,6 +318,11 @@ def test_the_destination_knows_the_state(
         before = built.release.read_bytes()
         change(space, "sample-9", "withdrawn", version=None, actor=act())
         assert built.release.read_bytes() == before
+        # Cleared by hand: no withdrawal fails for that, and the record knows it.
         blob.delete_blob()
-        with pytest.raises(HallmarkError, match="the release's blob is gone"):
-            change(space, "sample-9", "withdrawn", version=None, actor=act())
+        last = act()
+        gone, _ = change(space, "sample-9", "withdrawn", version=None, actor=last)
+        assert (gone.locations[0].deleted, gone.history) == (last.now, Release.read(built.release).history)
+        before = built.release.read_bytes()
+        change(space, "sample-9", "withdrawn", version=None, actor=act())
+        assert built.release.read_bytes() == before
