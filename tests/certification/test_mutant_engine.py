@@ -189,6 +189,7 @@ FILES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.system
 def test_operations_on_files(copy: Path, tmp_path: Path) -> None:
     before = Disk(copy).stat("/etc/passwd")
     assert before is not None
@@ -236,6 +237,7 @@ def test_operations_on_files(copy: Path, tmp_path: Path) -> None:
     assert sound.returncode == 0, sound.stdout
 
 
+@pytest.mark.system
 def test_the_files_of_an_ostree_host_are_where_it_shows_them(tmp_path: Path) -> None:
     commit, tree = "ab" * 32, tmp_path / "tree"
     place = tree / f"ostree/deploy/os/deploy/{commit}.0"

@@ -177,8 +177,8 @@ GOOD = "\n@requirement('azure.one')\ndef test_one(check): check.true('x', observ
             GOOD + "\n@requirement('azure.two')\ndef test_two(check):\n    import signal, time\n"
             "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGTERM])\n"
             "    time.sleep(60)\n",
-            8.0,
-            "took longer than 8 s",
+            5.0,
+            "took longer than 5 s",
         ),
     ],
     ids=["crash", "hang"],
