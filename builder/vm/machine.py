@@ -64,7 +64,7 @@ class Machine:
     watch: SerialLog
     boot_seconds: float = 0.0
     _resets: int = field(default=0)
-    _timer_panics: int = field(default=0)
+    _standstills: int = field(default=0)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -157,10 +157,12 @@ class Machine:
             )
         if not self.emulator.alive():
             raise self._ended()
-        if self.watch.timer_panics > self._timer_panics:
-            self._timer_panics = self.watch.timer_panics
+        if self.watch.standstills > self._standstills:
+            self._standstills = self.watch.standstills
             self._resets += 1
-            log.warn("the host was too busy for the guest's timer: starting the guest again")
+            log.warn(
+                "a timer or a processor of the emulator stands still: starting the guest again"
+            )
             monitor.execute(self.monitor, "system_reset")
         if self.watch.kernels > self._resets + _MAX_RESETS:
             raise HallmarkError(

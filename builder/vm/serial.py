@@ -66,10 +66,14 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "its configuration, its host keys or a security policy: look for `avc: denied` in the serial log",
     ),
 )
-# An emulated timer stands still while a busy host runs something else; Linux then panics before it touched a
-# disk. That says nothing about the image: the guest is started again.
-_TIMER = re.compile(r"(?<!end )Kernel panic - not syncing: IO-APIC \+ timer")
-_KERNEL = re.compile(r"Linux version \d")
+# An emulated timer stands still while a busy host runs something else, and Linux panics; or an emulated
+# processor never hears what another one asks of it, and Linux waits for ever. As long as no program was
+# started, no disk was touched, and that says nothing about the image: the guest is started again.
+_EARLY = re.compile(
+    r"(?P<kernel>Linux version \d)|(?P<program>Run /\S+ as init process)"
+    r"|(?P<timer>(?<!end )Kernel panic - not syncing: IO-APIC \+ timer)"
+    r"|(?P<deaf>BUG: soft lockup - (?:.*\n){1,12}?.*RIP: \S*smp_call_function)"
+)
 _PROVISIONED = re.compile(r"Cloud-init v\. \S+ finished at")
 _LOGIN = re.compile(r"^\S+ login: ?", re.MULTILINE)
 
@@ -91,10 +95,11 @@ class SerialLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.kernels = 0
-        self.timer_panics = 0
+        self.standstills = 0
         self.failure: Failure | None = None
         self.login_prompt = False
         self.provisioned = False
+        self._early = True
         self._position = 0
         self._pending = ""
 
@@ -114,8 +119,12 @@ class SerialLog:
         self._pending = self._pending[-_LONGEST_LINE:]
         # The last line is looked at too, for prompts end without a line feed, but counted once it is
         # complete.
-        self.kernels += len(_KERNEL.findall(complete + newline))
-        self.timer_panics += len(_TIMER.findall(complete + newline))
+        for found in _EARLY.finditer(complete + newline):
+            self.kernels += found.lastgroup == "kernel"
+            if found.lastgroup in ("kernel", "program"):
+                self._early = found.lastgroup == "kernel"
+            elif self._early or found.lastgroup == "timer":
+                self.standstills += 1
         self.login_prompt = self.login_prompt or bool(_LOGIN.search(text))
         self.provisioned = self.provisioned or bool(_PROVISIONED.search(text))
         if self.failure is None:

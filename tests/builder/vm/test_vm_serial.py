@@ -70,7 +70,32 @@ def test_a_timer_that_stood_still_is_the_fault_of_the_host(tmp_path: Path) -> No
     path.write_bytes(BOOT + f"[ 0.01] {text}\r\n[ 0.02] ---[ end {text} ]---\r\n".encode())
     watch = SerialLog(path)
     assert watch.poll() is None
-    assert watch.timer_panics == 1
+    assert watch.standstills == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "place", "counted"),
+    [
+        ("", "smp_call_function_many_cond+0xf1/0x330", 1),
+        ("", "native_queued_spin_lock_slowpath+0x6a/0x2a0", 0),  # the image's own kernel may be at fault
+        ("[ 1.2] Run /init as init process\r\n", "smp_call_function_many_cond+0xf1/0x330", 0),  # too late
+    ],
+)
+def test_a_processor_that_never_answers_is_the_fault_of_the_emulator(
+    tmp_path: Path, before: str, place: str, counted: int
+) -> None:
+    path = tmp_path / "serial"
+    stuck = (
+        "[   48.336933] watchdog: BUG: soft lockup - CPU#0 stuck for 45s! [kworker/u4:1:25]\r\n"
+        "[   48.336933] Modules linked in:\r\n"
+        "[   48.336933] CPU: 0 PID: 25 Comm: kworker/u4:1 Not tainted 6.1.0-56-cloud-amd64 #1\r\n"
+        "[   48.336933] Workqueue: events_unbound async_run_entry_fn\r\n"
+        f"[   48.336933] RIP: 0010:{place}\r\n[   48.336933] Call Trace:\r\n"
+    )
+    path.write_bytes(f"[ 0.0] Linux version 6.1.0\r\n{before}{stuck}".encode())
+    watch = SerialLog(path)
+    assert watch.poll() is None
+    assert watch.standstills == counted
 
 
 def test_a_message_that_arrives_in_pieces_is_found_once(tmp_path: Path) -> None:
