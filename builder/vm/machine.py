@@ -160,9 +160,7 @@ class Machine:
         if self.watch.standstills > self._standstills:
             self._standstills = self.watch.standstills
             self._resets += 1
-            log.warn(
-                "a timer or a processor of the emulator stands still: starting the guest again"
-            )
+            log.warn("a timer or a processor of the emulator stands still: starting the guest again")
             monitor.execute(self.monitor, "system_reset")
         if self.watch.kernels > self._resets + _MAX_RESETS:
             raise HallmarkError(
