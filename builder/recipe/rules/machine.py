@@ -119,11 +119,11 @@ def outputs_bootable(subject: Subject) -> Iterator[Finding]:
     """HM126: every format can be booted by what it is for."""
     plan = subject.plan
     if "vhdx" in plan.outputs and 2 not in plan.disk.generations:
-        yield subject.error(
+        yield subject.warning(
             "HM126",
             subject.recipe.where("outputs"),
             "a VHDX without generation 2",
-            "the VHDX is for machines of generation 2, and nothing in it could boot one",
+            "it is mostly asked for because of machines of generation 2, and only those of 1 can boot this one",
             "add 2 to disk.generations, or leave vhdx out of outputs",
         )
 
