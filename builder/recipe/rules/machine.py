@@ -123,7 +123,7 @@ def outputs_bootable(subject: Subject) -> Iterator[Finding]:
             "HM126",
             subject.recipe.where("outputs"),
             "a VHDX without generation 2",
-            "it is mostly asked for because of machines of generation 2, and only those of 1 can boot this one",
+            "it is mostly asked for because of machines of generation 2, and these can't boot it",
             "add 2 to disk.generations, or leave vhdx out of outputs",
         )
 
