@@ -31,6 +31,7 @@ from builder.errors import HallmarkError
 
 __all__ = [
     "PROJECT",
+    "RESERVED",
     "Artefacts",
     "Workspace",
     "atomic_directory",
@@ -43,7 +44,7 @@ __all__ = [
 
 PROJECT = Path(__file__).resolve().parent.parent
 #: What else lies beside the recipes' directories: no recipe can have such a name.
-_RESERVED = ("azurite", "catalog", "containers", "reports")
+RESERVED = ("azurite", "catalog", "containers", "reports")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +168,12 @@ class Workspace:
 
         :raises HallmarkError: the build directory holds something else by the recipe's name.
         """
-        if recipe in _RESERVED:
+        if recipe in RESERVED:
             raise HallmarkError(
                 f"a recipe can't be called {recipe!r}",
                 where=self.build / recipe,
                 why="the build directory has something else there, which would replace its images",
-                hint="rename the recipe; not to " + ", ".join(name for name in _RESERVED if name != recipe),
+                hint="rename the recipe; not to " + ", ".join(name for name in RESERVED if name != recipe),
             )
         return Artefacts(self.build / recipe / version)
 

@@ -13,6 +13,7 @@ from builder.recipe.language import SECRETS, LayerDocument, RecipeDocument
 from builder.recipe.shape import model_at
 from builder.recipe.terms import MEANINGS
 from builder.recipe.violations import Violation, did_you_mean
+from builder.workspace import RESERVED
 
 __all__ = ["check", "violations_of"]
 
@@ -30,6 +31,14 @@ def check(node: syntax.Mapping, model: type[BaseModel], stem: str) -> Iterator[V
             name.where,
             f"the {key} is called {name.value!r} but its file {stem!r}",
             fix="use one name",
+        )
+    if key == "recipe" and stem in RESERVED:
+        yield Violation(
+            "HM006",
+            name.where if name is not None else node.where,
+            f"a recipe can't be called {stem!r}",
+            "the build directory has something else by that name, which would replace its images",
+            "rename it; not to " + ", ".join(other for other in RESERVED if other != stem),
         )
     yield from violations_of(node, model)
 

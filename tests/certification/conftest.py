@@ -13,9 +13,11 @@ from pathlib import Path
 
 import judged_tree
 import pytest
+import toy_looks
 from small_disk import ROOT_UUID, make_disk, sh
 
-# The small guest's fixtures, for every test here.
+# The fixtures of the helpers, for every test here.
+looks = toy_looks.looks
 tree, database, change = judged_tree.tree, judged_tree.database, judged_tree.change
 
 OS_RELEASE = (

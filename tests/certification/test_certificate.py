@@ -8,8 +8,6 @@ import base64
 import hashlib
 import json
 import os
-import random
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented_digest import by_hand
 from securesystemslib.dsse import Envelope
 
 from builder.errors import HallmarkError
 from builder.examine import foreign
-from builder.workspace import PROJECT, digest_file
+from builder.workspace import digest_file
 from certification import catalogue as catalogues
 from certification import policy
 from certification.certificate import PAYLOAD_TYPE, issue, verify
@@ -32,7 +31,6 @@ from certification.views.base import identity
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-README = PROJECT / "certification" / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -260,37 +258,6 @@ def test_a_forged_certificate_is_refused(name: str, certificate: Path, image: Pa
         verify(image, certificate, pair.public, now=NOW)
 
 
-def by_hand(path: Path) -> str:
-    """``sparseSha256`` as certification/README.md computes it, by reading every byte."""
-    [code] = re.findall(r"```python\n(from hashlib.*?)```", README.read_text(), re.DOTALL)
-    printed: list[str] = []
-    exec(code.replace('"image.vhd"', repr(str(path))), {"print": printed.append})
-    return printed[0]
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_second_digest_is_what_is_documented(tmp_path: Path, seed: int) -> None:
-    """Data at odd places and at the borders of cells, holes, zeros that are stored, ends within a cell."""
-    source, path = random.Random(seed), tmp_path / "image.vhd"
-    size = (0, 1, 1 << 20, (1 << 20) + 1, 70 << 20, *(source.randrange(1 << 25) for _ in range(3)))[seed]
-    with path.open("wb") as stream:
-        stream.truncate(size)
-        for place in range(0, size if seed == 4 else 0, 1 << 20):
-            os.pwrite(stream.fileno(), source.randbytes(8), place + 5)
-        for _ in range(source.randrange(12)):
-            place = source.randrange(size + 1)
-            place = source.choice((place, place - place % (1 << 20), max(0, size - 700)))
-            data = source.choice((source.randbytes(3000), bytes(3 << 20), source.randbytes(1 << 20)))
-            os.pwrite(stream.fileno(), data[: size - place], place)
-    assert identity(path) == by_hand(path)
-    if size:
-        with path.open("r+b") as stream:
-            at = source.randrange(size)
-            before = os.pread(stream.fileno(), 1, at)
-            os.pwrite(stream.fileno(), bytes([before[0] ^ 1]), at)
-        assert identity(path) == by_hand(path)
-
-
 def test_a_changed_image_is_refused_before_all_of_it_is_read(
     certificate: Path, pair: KeyPair, tmp_path: Path
 ) -> None:
@@ -411,19 +378,3 @@ def test_an_image_that_changed_after_the_looks_gets_no_certificate(
         stream.write(b"x")
     with pytest.raises(HallmarkError, match="not the one that was looked at"):
         issue(judgement, image=image, recipe="r", version="v", plan_digest="p", signer=pair)
-
-
-def test_identity_depends_on_content_and_length_and_not_on_holes(tmp_path: Path) -> None:
-    sparse, full, longer = (tmp_path / name for name in ("sparse", "full", "longer"))
-    content = bytes(5 << 20) + b"x" + bytes(1 << 20)
-    full.write_bytes(content)
-    with sparse.open("wb") as stream:
-        stream.truncate(len(content))
-        stream.seek(5 << 20)
-        stream.write(b"x")
-    longer.write_bytes(content + b"\0")
-    assert identity(sparse) == identity(full) != identity(longer)
-    full.write_bytes(content.replace(b"x", b"y"))
-    assert identity(full) != identity(sparse)
-    sparse.write_bytes(bytes(4 << 20) + b"x" + bytes(2 << 20))
-    assert identity(sparse) not in (identity(full), identity(longer))

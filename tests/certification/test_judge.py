@@ -4,106 +4,14 @@ it.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_looks import CHECK, SAMPLE, WAIVER, Looks, kinds
 
 from builder.errors import HallmarkError
-from certification import catalogue as catalogues
-from certification.judge import Judgement, Source, judge
-from certification.model import Check, Observation, RunRecord, Subject, SupportEnd
-from certification.support import expiry
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-SAMPLE = Subject(id="hallmark-sample", version="9", families=frozenset({"rhel", "centos"}), like=True)
-CHECK = Check(what="x", expected="1", observed="2", ok=False)
-
-
-class Looks:
-    """Writes the records of looks as the plugin does."""
-
-    def __init__(self, root: Path, catalogue: Path, policies: Path) -> None:
-        self.root, self.policies = root, policies
-        self.catalogue = catalogues.load(catalogue)
-        self.paths: list[Path] = []
-
-    def look(
-        self,
-        view: Any,
-        outcomes: dict[str, Any],
-        *,
-        variant: str | None = None,
-        complete: bool = True,
-        support: tuple[SupportEnd, ...] = (),
-        checks: tuple[Check, ...] = (),
-        **record: Any,
-    ) -> None:
-        directory = self.root / f"{view}-{variant}-{len(self.paths)}"
-        directory.mkdir(parents=True)
-        lines = [
-            Observation(
-                requirement=f"azure.{name}",
-                view=view,
-                variant=variant,
-                outcome=outcome,
-                message=f"{name} in {view}" if outcome != "pass" else "",
-                checks=(*checks, CHECK) if outcome == "fail" else checks,
-                supported_until=support,
-            ).model_dump_json()
-            for name, outcome in outcomes.items()
-        ]
-        (directory / "observations.jsonl").write_text("\n".join(lines) + "\n")
-        if complete:
-            fields = {
-                "view": view,
-                "variant": variant,
-                "subject": None if view == "format" else SAMPLE,
-                "before": "b",
-                "after": "b",
-                "catalogue": self.catalogue.digest,
-                "suites": "s",
-                "started": "now",
-                "seconds": 1,
-            }
-            (directory / "run.json").write_text(RunRecord(**{**fields, **record}).model_dump_json())
-        self.paths.append(directory / "observations.jsonl")
-
-    def good(self, *, disk: str = "pass", **changes: Any) -> None:
-        """Four looks in which everything is as it should be, with ``changes`` to the format view, and what
-        the ``disk`` view says.
-        """
-        self.look("format", {"one": "pass", "two": "pass", "four": "pass", "only-seven": "pass", **changes})
-        self.look("disk", {"one": disk})
-        self.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
-        self.look("booted", {"three": "pass", "four": "pass"}, variant="uefi")
-
-    def judge(self, waivers: str | None = None, *, source: Source = "image") -> Judgement:
-        file = None
-        if waivers is not None:
-            file = self.root / "waivers.yaml"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(waivers)
-        return judge(
-            self.paths,
-            policies=["toy"],
-            waivers=file,
-            recipe="sample-9",
-            now=NOW,
-            catalogue=self.catalogue,
-            policy_directory=self.policies,
-            source=source,
-        )
-
-
-@pytest.fixture
-def looks(tmp_path: Path, toy_catalogue: Path, toy_policies: Path) -> Looks:
-    return Looks(tmp_path / "looks", toy_catalogue, toy_policies)
-
-
-def kinds(judgement: Judgement) -> dict[str, str]:
-    return {verdict.requirement.id.removeprefix("azure."): verdict.kind for verdict in judgement.verdicts}
+from certification.model import Check, Observation
 
 
 def test_a_good_image_is_certified(looks: Looks) -> None:
@@ -269,15 +177,6 @@ def test_a_garbled_record_is_an_error_with_its_place(looks: Looks) -> None:
         looks.judge()
 
 
-WAIVER = """
-  - requirement: azure.{name}
-    scope: {scope}
-    owner: Somebody
-    reason: It takes until spring to replace that part.
-    expires: {expires}
-"""
-
-
 @pytest.mark.parametrize(
     ("waiver", "failing", "certified", "problem"),
     [
@@ -326,75 +225,6 @@ def test_a_machine_shows_a_waiver_needless_only_where_it_shows_all(
     judgement = looks.judge(f"waivers:{waiver}", source="machine")
     assert judgement.certified is needed
     assert any("waives nothing" in problem for problem in judgement.problems) is not needed
-
-
-def test_validity_ends_with_the_first_of_days_support_and_waivers(looks: Looks) -> None:
-    today = date(2026, 11, 22)
-    ends = [("a runtime", date(2022, 12, 13)), ("a system", date(2026, 12, 24))]
-    support = tuple(SupportEnd(what=what, ends=day) for what, day in ends)
-    looks.look(
-        "format", {"one": "fail", "two": "pass", "four": "pass", "only-seven": "pass"}, support=support
-    )
-    looks.look("disk", {"one": "fail"})
-    looks.look("booted", {"three": "pass", "four": "pass"}, variant="bios")
-    waiver = "waivers:" + WAIVER.format(name="one", scope="sample-9", expires="{}")
-    # What is over already does not count; the system's end does, and an earlier end of a waiver.
-    assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=90) == date(2026, 12, 24)
-    assert expiry(looks.judge(waiver.format("2026-12-01")), issued=today, days=90) == date(2026, 12, 1)
-    assert expiry(looks.judge(waiver.format("2027-06-01")), issued=today, days=10) == date(2026, 12, 2)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "waived", "ends", "certified"),
-    [
-        ("pass", False, "2026-11-22", True),
-        ("pass", False, "2026-11-21", False),  # it ended since the look
-        ("fail", False, "2026-11-21", False),  # a `should`, which alone refuses nothing
-        ("fail", True, "2026-11-21", True),
-    ],
-)
-def test_somebody_answers_for_support_that_is_over(
-    looks: Looks, outcome: str, waived: bool, ends: str, certified: bool
-) -> None:
-    looks.good(two=outcome)
-    supported(looks.paths[0], "azure.two", ends)
-    waiver = "waivers:" + WAIVER.format(name="two", scope="sample-9", expires="2027-01-01")
-    judgement = looks.judge(waiver if waived else None)
-    assert judgement.certified is certified
-    said = f"the support of a system ended on {ends}, and nobody answers for that"
-    assert (said in judgement.problems) is not certified
-
-
-def supported(observations: Path, requirement: str, ends: str) -> None:
-    """Let a look find, at this requirement, that the support of a system ends on a day."""
-    support = (SupportEnd(what="a system", ends=date.fromisoformat(ends)),)
-    lines = [Observation.model_validate_json(line) for line in observations.read_text().splitlines()]
-    changed = [
-        item.model_copy(update={"supported_until": support}) if item.requirement == requirement else item
-        for item in lines
-    ]
-    observations.write_text("".join(item.model_dump_json() + "\n" for item in changed))
-
-
-def test_support_that_no_policy_asks_about_counts(looks: Looks, toy_policies: Path) -> None:
-    policy = toy_policies / "toy.yaml"
-    policy.write_text(policy.read_text() + "exclude: {azure.two: It is judged by another policy.}\n")
-    looks.good(two="fail")
-    assert looks.judge().certified
-    supported(looks.paths[0], "azure.two", "2022-12-13")
-    judgement = looks.judge()
-    assert "two" not in kinds(judgement) and not judgement.certified
-    assert any("support of a system ended on 2022-12-13" in problem for problem in judgement.problems)
-
-
-def test_a_recording_is_judged_as_of_its_day(looks: Looks) -> None:
-    looks.good()
-    looks.look(
-        "booted", {"three": "pass", "four": "pass"}, variant="old", recorded="2026-11-19T10:00:00+00:00"
-    )
-    supported(looks.paths[0], "azure.two", "2026-11-20")
-    assert looks.judge(source="recording").certified
-    assert not looks.judge().certified
 
 
 @pytest.mark.parametrize("outcome", ["pass", "fail", "error"])

@@ -66,32 +66,20 @@ def test_an_image_that_its_owner_registers_passes(
     assert check.made and not check.failed, [(i.what, i.expected, i.observed) for i in check.failed]
 
 
-@pytest.mark.parametrize("identifier", REPOSITORIES)
-@pytest.mark.parametrize(
-    ("files", "packages", "claim"),
-    [
-        (NO_FILE, [], RHEL),  # nothing will write the repositories
-        ({**NO_FILE, RHSM: "[rhsm]\nmanage_repos = 0\n"}, SUBSCRIBED, RHEL),
-        (NO_FILE, [*SUBSCRIBED, *CLIENT], RHEL),  # an update client brings its own
-        (NO_FILE, SUBSCRIBED, "centos:9"),  # not a matter of subscriptions
-    ],
-)
-def test_no_repository_and_no_subscription_fails(
-    identifier: str,
-    files: Changes,
-    packages: list[Made],
-    claim: str,
-    tree: Path,
-    packaged: Packaged,
-    change: Change,
-) -> None:
-    change(files)
-    assert judge(identifier, tree, packaged(packages), claim=claim).failed
+#: An image with no repository and nobody who will write them.
+NOWHERE: list[tuple[Changes, list[Made], str]] = [
+    (NO_FILE, [], RHEL),  # nothing will write the repositories
+    ({**NO_FILE, RHSM: "[rhsm]\nmanage_repos = 0\n"}, SUBSCRIBED, RHEL),
+    (NO_FILE, [*SUBSCRIBED, *CLIENT], RHEL),  # an update client brings its own
+    (NO_FILE, SUBSCRIBED, "centos:9"),  # not a matter of subscriptions
+]
 
 
 @pytest.mark.parametrize(
     ("identifier", "files", "packages", "claim"),
     [
+        *((identifier, *row) for identifier in REPOSITORIES for row in NOWHERE),
+        # A strange repository, on an image that its owner registers, too.
         ("ccsp.repos-gpgcheck", {**NO_FILE, "/etc/dnf/dnf.conf": "[main]\ngpgcheck=0\n"}, SUBSCRIBED, RHEL),
         ("ccsp.repos-configured", {**KEPT, MANAGED: SECTION.format("baseos")}, SUBSCRIBED, RHEL),
         ("ccsp.repos-configured", KEPT, [], RHEL),  # nobody here writes such a file
@@ -100,7 +88,7 @@ def test_no_repository_and_no_subscription_fails(
         ("hygiene.build-repos", {**KEPT, "/etc/yum.repos.d/extra.repo": WRITTEN}, SUBSCRIBED, RHEL),
     ],
 )
-def test_a_strange_repository_fails_on_a_registered_image_too(
+def test_updates_from_nowhere_and_from_strangers_fail(
     identifier: str,
     files: Changes,
     packages: list[Made],

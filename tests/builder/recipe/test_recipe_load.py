@@ -130,6 +130,14 @@ def test_names_agree_with_files(tree: RecipeTree, violations: Violations) -> Non
     assert violations(tree.recipe(MINIMAL.replace("demo-9", "demo.9"), "demo.9"))[0].code == "HM006"
 
 
+def test_a_recipe_takes_no_name_that_the_build_directory_needs(
+    tree: RecipeTree, violations: Violations
+) -> None:
+    tree.recipe(MINIMAL.replace("demo-9", "catalog"), "catalog")
+    [found] = violations(tree.root / "catalog.yaml")
+    assert (found.code, found.what) == ("HM006", "a recipe can't be called 'catalog'")
+
+
 def test_find(tree: RecipeTree) -> None:
     path = tree.root / "demo-9.yaml"
     assert find("demo-9", images=tree.root) == Reference(path)
