@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 __all__ = [
     "AREAS",
@@ -83,6 +83,11 @@ class Subject(Model):
     families: frozenset[Family]
     like: bool = False
     kind: Kind = "machine"
+
+    @field_serializer("families")
+    def _in_order(self, families: frozenset[Family]) -> list[Family]:
+        # A set's own order changes from process to process; two certificates of one image must not differ.
+        return sorted(families)
 
     @classmethod
     def from_os_release(cls, fields: dict[str, str], *, ostree: bool = False) -> Subject:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
@@ -262,3 +264,15 @@ def test_what_could_not_be_seen_is_told(judgement: Judgement, capsys: pytest.Cap
 def test_reasons_say_what_to_do(judgement: Judgement) -> None:
     (failed,) = [line for line in judgement.reasons() if line.startswith("azure.three (fail)")]
     assert failed.endswith("; fix: Do it.")
+
+
+def test_every_process_writes_the_subject_alike() -> None:
+    """A set's order depends on the process; two certificates of one image are compared by their bytes."""
+    words = (
+        "from certification.model import Subject;"
+        "print(Subject(id='x', version='9', families={'rhel', 'centos', 'atomic'}).model_dump_json())"
+    )
+    program = [sys.executable, "-c", words]
+    written = {subprocess.check_output(program, env={"PYTHONHASHSEED": seed}, text=True) for seed in "01"}
+    assert len(written) == 1
+    assert '"families":["atomic","centos","rhel"]' in written.pop()
