@@ -83,16 +83,24 @@ def tests(session: nox.Session) -> None:
     """The whole test suite: lint, types, unit tests, then everything that needs the real tools."""
     lint(session)
     typecheck(session)
-    if not session.posargs:
-        unit(session)
-    # One after the other: tests with guests of their own let them share the processors.
-    words = session.posargs or ["-m", "system and not slow"]
-    session.run("pytest", "--durations=15", *words, external=True)
+    if session.posargs:
+        session.run("pytest", "--durations=15", *session.posargs, external=True)
+        return
+    unit(session)
+    with tempfile.TemporaryDirectory(prefix="hallmark-tests-") as directory:
+        # What one test built is up to date for the others, whichever process they run in.
+        session.env["HALLMARK_TEST_BUILD_DIR"] = os.environ.get("HALLMARK_TEST_BUILD_DIR", directory)
+        hallmark(session, "sample-distribution")
+        words = ("-m", "system and not slow", "--durations=15")
+        side_by_side = ("-n", str(len(os.sched_getaffinity(0))), "--dist", "loadfile")
+        session.run("pytest", *words, *side_by_side, "tests/builder", "tests/certification", external=True)
+        # One after the other: these have guests of their own, which share the processors.
+        session.run("pytest", *words, *map(str, sorted(Path("tests").glob("test_*.py"))), external=True)
 
 
 @nox.session
 def updates(session: nox.Session) -> None:
-    """Update running guests: a new kernel with its initramfs, a new commit of an ostree host and back."""
+    """What running guests go through: certified by address, a new kernel, a new ostree commit and back."""
     words = session.posargs or ["tests/test_boot.py", "tests/test_atomic.py", "-m", "slow"]
     session.run("pytest", "--durations=5", *words, external=True)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from builder import log
 from builder.errors import HallmarkError
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "atomic_file",
     "digest_file",
     "digest_json",
+    "one_at_a_time",
     "owned_directory",
     "sweep",
 ]
@@ -204,6 +206,19 @@ class Workspace:
                     hint="wait for it to end, or give this run its own --build-dir",
                 ) from None
             yield
+
+
+@contextmanager
+def one_at_a_time(path: Path, what: str) -> Iterator[None]:
+    """One process at a time does ``what``, with flock(2) on ``path``; the others wait for it and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info(f"another process is to {what}: waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from builder.run import run, spawn
-from builder.workspace import Workspace, atomic_directory
+from builder.workspace import Workspace, atomic_directory, one_at_a_time
 
 __all__ = ["PASSWORD", "RECIPE", "Registry", "serve"]
 
@@ -55,7 +55,9 @@ def _program() -> Path:
     if shutil.which("apt-get") is None:
         pytest.skip("the registry server of these tests comes from Debian, and this is not Debian")
     unpacked = Workspace.default().cache / "docker-registry"
-    if not unpacked.exists():
+    with one_at_a_time(unpacked.with_suffix(".lock"), "unpack the registry server"):
+        if unpacked.exists():
+            return unpacked / "usr/bin/docker-registry"
         with atomic_directory(unpacked) as new, tempfile.TemporaryDirectory(dir="/var/tmp") as work:
             run(("apt-get", "--quiet=2", "update"), timeout=600)
             run(("apt-get", "--quiet=2", "download", "docker-registry"), cwd=Path(work), timeout=600)

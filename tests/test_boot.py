@@ -1,5 +1,6 @@
-"""XFS boots on both firmwares, and is certified as a machine that runs already; two machines of one image are
-two machines; a new kernel comes up again.
+"""XFS boots on BIOS and with Secure Boot; two machines of one image are two machines.
+
+A machine that runs already is certified by its address; a new kernel comes up again.
 
 ext4 boots on both firmwares while the sample is certified: see test_release.py.
 """
@@ -33,43 +34,73 @@ _SEED = "/var/lib/systemd/random-seed"  # another one after each restart
 
 
 def test_xfs_boots_and_every_machine_is_its_own(
-    xfs_image: Artefacts, workspace: Workspace, tmp_path: Path
+    library_image: Artefacts, workspace: Workspace, tmp_path: Path
 ) -> None:
-    before = digest_file(xfs_image.image)
+    image = library_image.image
+    before = digest_file(image)
+    size_mib = (image.stat().st_size - 512 >> 20) + 1024
     acceleration = probe(cache=workspace.cache)
     sharing = side_by_side(acceleration, memory_mib=3072)
 
     def identity(firmware: Firmware) -> set[str]:
         with boot(
-            xfs_image.image,
+            image,
             firmware=firmware,
             work=tmp_path / firmware,
             logs=tmp_path,
             acceleration=acceleration,
             cpus=sharing.cpus,
+            disk_mib=size_mib,
+            hostname=f"first-{firmware}",
         ) as machine:
+            process = machine.process
             seen = machine.run(
                 "findmnt -no FSTYPE /; findmnt -no FSTYPE /boot;"
                 " test -d /sys/firmware/efi && echo uefi || echo bios; /usr/sbin/getenforce;"
                 " systemctl is-system-running --wait; systemctl --failed --plain --no-legend",
                 timeout=300,
             )
-            assert seen.stdout.split() == ["xfs", "xfs", firmware, "Enforcing", "running"]
+            assert seen.stdout.split() == ["xfs", "xfs", firmware.split("-")[0], "Enforcing", "running"]
+            assert int(machine.run(["lsblk", "-bdno", "SIZE", "/dev/vda"]).stdout) == size_mib << 20
             found = set(_digests(machine, *_SECRETS, _SEED))
-            if firmware == "uefi":
-                _certify_as_a_running_machine(machine, tmp_path)
             if firmware == "bios":
-                first = machine.process
+                _is_provisioned(machine)
                 machine.reboot()
-                assert first.returncode == 0 and machine.process.pid != first.pid
+                assert process.returncode == 0 and machine.process.pid != process.pid
                 assert set(_digests(machine, *_SECRETS)) < found, "a restart made another machine"
-            return found
+                process = machine.process
+            else:
+                _trusts_its_launch(machine)
+            machine.run("sudo touch /root/written-by-the-test", check=True)
+        assert process.returncode == 0, "the guest powered itself off"
+        assert list((tmp_path / firmware).iterdir()) == []
+        assert "Linux version" in (tmp_path / f"serial-{firmware}.log").read_text(errors="replace")
+        return found
 
-    firmwares: tuple[Firmware, ...] = ("bios", "uefi")
+    firmwares: tuple[Firmware, ...] = ("bios", "uefi-secure")
     with ThreadPoolExecutor(max_workers=sharing.guests) as pool:
         one, other = pool.map(identity, firmwares)
     assert not one & other, "two machines of one image share an identity"
-    assert digest_file(xfs_image.image) == before, "booting changed the image"
+    assert digest_file(image) == before, "booting changed the image"
+
+
+def _is_provisioned(machine: Machine) -> None:
+    """By the data source that Azure uses, and reported to its wire server; nothing else can be reached."""
+    assert machine.run(["id", "-un"]).stdout.strip() == "cloud-user"
+    assert machine.run(["sudo", "-n", "id", "-u"], check=True).stdout.strip() == "0"
+    assert machine.run(["hostname"]).stdout.strip() == "first-bios"
+    assert machine.run(["cloud-init", "query", "cloud_name"]).stdout.strip() == "azure"
+    assert machine.run(["ip", "route", "show", "default"]).stdout == ""
+    # Words reach the program as they are, whatever the shell thinks of them; a text is a shell line.
+    assert machine.run(["printf", "%s", "$HOME; a  b'c"]).stdout == "$HOME; a  b'c"
+    assert machine.run("exit 3").returncode == 3
+
+
+def _trusts_its_launch(machine: Machine) -> None:
+    """The signed chain from firmware to kernel, and a TPM."""
+    kernel = machine.run(["sudo", "dmesg"], check=True).stdout
+    assert "Secure boot enabled" in kernel and "Kernel is locked down from EFI Secure Boot" in kernel
+    assert machine.run(["test", "-c", "/dev/tpmrm0"]).returncode == 0
 
 
 def _certify_as_a_running_machine(machine: Machine, work: Path) -> None:
@@ -96,7 +127,7 @@ def _digests(machine: Machine, *paths: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_kernel_that_is_installed_again_comes_up(
+def test_a_machine_is_certified_by_its_address_and_a_new_kernel_comes_up(
     sample_image: Artefacts, workspace: Workspace, sample_repository: SampleRepository, tmp_path: Path
 ) -> None:
     with boot(
@@ -106,6 +137,7 @@ def test_a_kernel_that_is_installed_again_comes_up(
         logs=tmp_path,
         acceleration=probe(cache=workspace.cache),
     ) as machine:
+        _certify_as_a_running_machine(machine, tmp_path)
         _reinstall_the_kernel(machine, sample_repository)
 
 

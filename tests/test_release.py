@@ -6,10 +6,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,21 +15,12 @@ import pytest
 
 from builder import versions
 from builder.image import vhd
-from builder.run import die_with_parent
-from builder.workspace import PROJECT, Artefacts, Workspace, digest_file
+from builder.workspace import Artefacts, Workspace, digest_file
 from certification import certificate
+from tests.command import hallmark, kill_in, left_behind
 from tests.pictures import take
 
 pytestmark = pytest.mark.system
-
-
-def hallmark(space: Workspace, *words: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line on a workspace; fail the test when it ends with another status."""
-    argv = [sys.executable, "-m", "builder.cli", *words, "--build-dir", str(space.build)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PROJECT)
-    if status is not None and done.returncode != status:
-        pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
 
 
 @pytest.fixture(scope="session")
@@ -135,25 +123,6 @@ def test_an_uncertified_image_is_not_published(altered: Artefacts, workspace: Wo
     assert "no certificate" in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["root filesystem", "disk and image"])
-def test_a_killed_build_leaves_nothing_behind_and_goes_on(
-    stage: str, workspace: Workspace, sample_image: Artefacts, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    space = Workspace.default(build=tmp_path_factory.mktemp("killed") / "build", cache=workspace.cache)
-    _kill_in(space, "build", step=stage, after=12 if stage == "root filesystem" else 1)
-    assert _left_behind(space) == []
-    assert not list(space.build.rglob("image.vhd"))
-    done = hallmark(space, "build", "sample-9", "--json")
-    stages = [json.loads(line) for line in done.stdout.splitlines() if '"stages"' in line][-1]["stages"]
-    states = {item["name"]: item["state"] for item in stages}
-    assert states["rootfs"] == ("done" if stage == "root filesystem" else "up to date")
-    image = next(path for path in space.build.glob("sample-9/*/image.vhd"))
-    assert vhd.deviations(image) == []
-    if image.parent.name == sample_image.root.name:
-        assert digest_file(image) == digest_file(sample_image.image), "two builds of one version differ"
-    shutil.rmtree(space.build)
-
-
 def test_a_killed_look_leaves_nothing_behind_and_is_taken_again(
     altered: Artefacts, workspace: Workspace
 ) -> None:
@@ -163,11 +132,11 @@ def test_a_killed_look_leaves_nothing_behind_and_is_taken_again(
     certificate = altered.certificate.read_bytes()
     booted.unlink()
     disk.unlink()
-    _kill_in(space, "certify", step="look at the booted view, bios", after=8)
-    assert _left_behind(space) == []
+    kill_in(space, "certify", step="look at the booted view, bios", after=8)
+    assert left_behind(space) == []
     booted.write_bytes(looked)
-    _kill_in(space, "certify", step="look at the disk view", after=15)
-    assert _left_behind(space) == []
+    kill_in(space, "certify", step="look at the disk view", after=15)
+    assert left_behind(space) == []
     assert not disk.exists()
     assert altered.certificate.read_bytes() == certificate
     done = hallmark(space, "certify", "sample-9", "--json")
@@ -175,47 +144,6 @@ def test_a_killed_look_leaves_nothing_behind_and_is_taken_again(
     states = {item["name"]: item["state"] for item in stages}
     assert states["observe-disk"] == "done"
     assert {states[f"observe-{name}"] for name in ("booted-uefi", "booted-bios", "format")} == {"up to date"}
-
-
-def _kill_in(space: Workspace, verb: str, *, step: str, after: float) -> None:
-    """Run a verb on the sample and kill it, ``after`` seconds into a step."""
-    words = [verb, "sample-9", "--json", "--build-dir", str(space.build)]
-    argv = [sys.executable, "-m", "builder.cli", *words]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
-    assert process.stdout is not None
-    for line in process.stdout:
-        record = json.loads(line)
-        if record["event"] == "step-start" and record["title"] == step:
-            break
-    else:
-        pytest.fail(f"{verb} ended before {step!r} began")
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def _left_behind(space: Workspace) -> list[str]:
-    """What still belongs to a build directory after a moment: libguestfs's watchman looks every 2 s."""
-    deadline = time.monotonic() + 15
-    while (found := _remains(space)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return found
-
-
-def _remains(space: Workspace) -> list[str]:
-    """Mounts, loop devices and processes that belong to a build directory."""
-    found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(space.build) in line]
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        if str(space.build) in backing.read_text():
-            found.append(f"{backing}: {backing.read_text().strip()}")
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(space.build) in words and command.parent.name != str(os.getpid()):
-            found.append(words)
-    return found
 
 
 def test_the_recording_gives_the_same_verdicts_without_the_image(

@@ -28,7 +28,7 @@ from pathlib import Path
 from builder import log
 from builder.errors import CommandFailed, HallmarkError
 from builder.run import run, spawn
-from builder.workspace import Workspace, atomic_directory, digest_file, digest_json
+from builder.workspace import Workspace, atomic_directory, digest_file, digest_json, one_at_a_time
 
 __all__ = ["ACCOUNT", "KEY", "STANDARD_PORT", "Azurite", "ensure", "serve"]
 
@@ -73,17 +73,23 @@ def ensure(*, cache: Path) -> Path:
     main = Path("node_modules/azurite/dist/src/blob/main.js")
     if not (place / main).exists():
         node, npm = _node()
-        with log.step("install Azurite"), atomic_directory(place) as directory:
-            for name in _FILES:
-                shutil.copyfile(_PACKAGE / name, directory / name)
-            run(
-                [node, npm, *_NPM],
-                cwd=directory,
-                env={"npm_config_cache": str(cache / "npm")},
-                timeout=900,
-                hint="npm must reach its registry (`npm config get registry`); run the same command again",
-            )
+        with one_at_a_time(cache / "azurite.lock", "install Azurite"):
+            if not (place / main).exists():
+                _install(place, node, npm, cache=cache)
     return place / main
+
+
+def _install(place: Path, node: str, npm: str, *, cache: Path) -> None:
+    with log.step("install Azurite"), atomic_directory(place) as directory:
+        for name in _FILES:
+            shutil.copyfile(_PACKAGE / name, directory / name)
+        run(
+            [node, npm, *_NPM],
+            cwd=directory,
+            env={"npm_config_cache": str(cache / "npm")},
+            timeout=900,
+            hint="npm must reach its registry (`npm config get registry`); run the same command again",
+        )
 
 
 @contextmanager

@@ -12,14 +12,12 @@ Layout below ``<cache>/sample-distribution/``:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from builder.sampledistro import deb, dotnet, selinux
 from builder.sampledistro import definition as data
 from builder.sampledistro.apt import Apt, DebFile
 from builder.sampledistro.jobs import Job, convert_all, converter_digest
-from builder.workspace import atomic_directory, atomic_file, digest_file, digest_json
+from builder.workspace import atomic_directory, atomic_file, digest_file, digest_json, one_at_a_time
 
 __all__ = ["SampleRepository", "ensure"]
 
@@ -68,7 +66,7 @@ def ensure(*, cache: Path, refresh: bool = False, source: Path = data.DATA) -> S
     root = cache.resolve() / "sample-distribution"
     root.mkdir(parents=True, exist_ok=True)
     inputs = _inputs_digest(definition)
-    with _locked(root):
+    with one_at_a_time(root / ".lock", "make the sample distribution"):
         resolution = None if refresh else _read_resolution(root, definition)
         if resolution is not None and (found := _open(root, resolution, inputs, definition)):
             return found
@@ -288,15 +286,3 @@ def _forget_old(root: Path, *, used: Collection[Path], repository: Path) -> None
         old += [path for path in (root / name).glob("*") if path not in used and path.stat().st_mtime < limit]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One process at a time makes the repository; the others wait for it and find it done."""
-    with (root / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is making the sample distribution: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

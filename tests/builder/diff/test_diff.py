@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -325,23 +323,3 @@ def test_a_damaged_artefact_is_named(
     assert main(["diff", *names]) == 1
     shown = capsys.readouterr().err.replace("\n", "")
     assert words in shown and str(two.artefacts.root) in shown
-
-
-@pytest.mark.system
-def test_two_real_images(sample_image: Artefacts, library_image: Artefacts) -> None:
-    argv = [sys.executable, "-m", "builder.cli", "diff", "--json"]
-    argv += [str(sample_image.root), str(library_image.root)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PROJECT)
-    assert done.returncode == EXIT_DIFFERENT, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])["sections"]
-    assert found["settings"]["changed"]["disk.generations"] == ["1, 2", "1"]
-    assert "ostree.x86_64" in found["packages"]["removed"]
-    assert found["packages"]["added"] == {}
-    assert found["kernel arguments"]["added"] == {"panic": "30"}
-    assert found["services"]["added"] == {"ctrl-alt-del.target": "masked"}
-    assert list(found["users"]["added"]) == ["worker"]
-    assert found["users"]["added"]["worker"].startswith("uid=700 ")
-    assert "/etc/motd.d/library" in found["files"]["added"]
-    assert "/usr/bin/ostree" in found["files"]["removed"]
-    assert "/etc/passwd" in found["files"]["changed"]
-    assert "/usr/bin/bash" not in str(found)

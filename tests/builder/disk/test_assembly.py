@@ -194,15 +194,20 @@ def test_what_cannot_work_is_refused_before_writing(
     assert not (out / "disk.raw").exists() and not list(out.glob(".disk*"))
 
 
+@pytest.mark.parametrize(
+    ("generation", "needless"), [(1, "./boot/efi/EFI/BOOT/BOOTX64.EFI"), (2, "./boot/grub2/i386-pc/core.img")]
+)
 def test_generations_say_which_boot_files_are_needed(
-    rootfs: Path, make_plan: Callable[..., Plan], tmp_path: Path
+    rootfs: Path, make_plan: Callable[..., Plan], tmp_path: Path, generation: int, needless: str
 ) -> None:
     tar = tmp_path / "rootfs.tar"
     shutil.copy(rootfs, tar)
-    run(("tar", "--delete", "--file", tar, "./boot/grub2/i386-pc/core.img"))
-    built = build(tar, make_plan(generations=(2,)), tmp_path / "out")
+    run(("tar", "--delete", "--file", tar, needless))
+    built = build(tar, make_plan(generations=(generation,)), tmp_path / "out")
     with built.disk.open("rb") as stream:
-        assert stream.read(440) == bytes(440)
+        assert (stream.read(440) == bytes(440)) == (generation == 2)
+    with pytest.raises(HallmarkError, match=needless.rpartition("/")[2]):
+        build(tar, make_plan(generations=(1, 2)), tmp_path / "both")
 
 
 def test_no_space_on_the_host(rootfs: Path, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
