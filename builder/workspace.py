@@ -216,7 +216,7 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info(f"another process is to {what}: waiting for it")
+            log.info(f"waiting for another process to {what}")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -90,7 +90,10 @@ def library_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def library_image(
     workspace: Workspace, sample_repository: SampleRepository, library_recipe: Path
 ) -> Artefacts:
-    """The recipe for a library, built; its filesystems go through libguestfs."""
+    """The recipe for a library, built; its filesystems go through libguestfs.
+
+    All its tests live in one file, because a build that runs already is an error for a second process.
+    """
     from builder.pipeline import Pipeline
 
     return Pipeline(workspace, str(library_recipe)).build()

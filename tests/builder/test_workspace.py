@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from builder import log
 from builder.errors import HallmarkError
 from builder.workspace import (
     Workspace,
@@ -15,6 +18,7 @@ from builder.workspace import (
     atomic_file,
     digest_file,
     digest_json,
+    one_at_a_time,
     owned_directory,
     sweep,
 )
@@ -121,3 +125,22 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path, dead: int) -> No
     assert mine.exists() and other.exists() and lock.exists()
     assert foreign.exists() == (os.geteuid() == 0)
     assert sweep(tmp_path / "absent", "vm-") == []
+
+
+def test_one_works_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, done = Event(), []
+    told: list[str] = []
+    monkeypatch.setattr(log, "info", lambda words: (told.append(words), waits.set()))
+
+    def second() -> None:
+        with one_at_a_time(tmp_path / "deep" / "lock", "do it"):
+            done.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_at_a_time(tmp_path / "deep" / "lock", "do it"):
+            other = pool.submit(second)
+            assert waits.wait(20)
+            done.append("first")
+        other.result(20)
+    assert done == ["first", "second"]
+    assert told == ["waiting for another process to do it"]
