@@ -29,7 +29,8 @@ from builder.provenance import describe
 from builder.recipe import Plan, find, name_of
 from builder.stages import StageReport, code_digest, run_stage
 from builder.workspace import Artefacts, Workspace, atomic_file, digest_file
-from certification import certificate, judge, keys, policy, recording, report, waivers
+from certification import certificate, judge, keys, recording, report, waivers
+from certification.model import POLICY_OF_TARGET
 
 __all__ = [
     "Candidate",
@@ -162,7 +163,7 @@ def _must_be_judgeable(one: Candidate) -> None:
     if chosen.waivers:
         waivers.load(one.images / chosen.waivers)
     for target in chosen.targets:
-        if (name := policy.of_target(target)) not in chosen.policies:
+        if (name := POLICY_OF_TARGET[target]) not in chosen.policies:
             raise HallmarkError(
                 f"{one.plan.recipe} is meant for {target}, and the policy {name} isn't among its policies",
                 where=one.plan.recipe,

@@ -6,6 +6,7 @@ that was written by one version and read by another fails loudly instead of bein
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 
 __all__ = [
     "AREAS",
+    "POLICY_OF_TARGET",
     "RUN_FORMAT",
     "VIEWS",
     "AppliesTo",
@@ -44,6 +46,8 @@ Kind = Literal["machine", "container"]
 Target = Literal["azure", "hyperv"]
 Outcome = Literal["pass", "fail", "error", "not-applicable"]
 
+#: The policy by which an image must have been judged that is meant to run there, whatever else it is.
+POLICY_OF_TARGET: Mapping[Target, str] = {"azure": "azure-marketplace", "hyperv": "hyperv-on-premises"}
 VIEWS: tuple[View, ...] = ("format", "disk", "booted")
 AREAS = (
     "format",

@@ -15,12 +15,11 @@ from pydantic import Field, ValidationError
 from builder.errors import HallmarkError
 from builder.workspace import digest_file
 from certification.catalogue import Catalogue, load_yaml
-from certification.model import Model, Severity, Target
+from certification.model import Model, Severity
 
-__all__ = ["POLICIES", "Decision", "Policy", "Selected", "load", "of_target", "optional", "select"]
+__all__ = ["POLICIES", "Decision", "Policy", "Selected", "load", "optional", "select"]
 
 POLICIES = Path(__file__).resolve().parent / "policies"
-_OF_TARGET: Mapping[Target, str] = {"azure": "azure-marketplace", "hyperv": "hyperv-on-premises"}
 _RANK: Mapping[Severity, int] = {"info": 0, "should": 1, "must": 2}
 
 
@@ -131,11 +130,6 @@ def select(names: Sequence[str], *, catalogue: Catalogue, directory: Path = POLI
                 severities[entry.id] = severity
             origins[entry.id] = (*origins.get(entry.id, ()), policy.name)
     return Selected(policies, severities, origins)
-
-
-def of_target(target: Target) -> str:
-    """The policy by which an image must have been judged that is meant to run there, whatever else it is."""
-    return _OF_TARGET[target]
 
 
 def optional(names: Sequence[str], *, catalogue: Catalogue, directory: Path = POLICIES) -> tuple[str, ...]:

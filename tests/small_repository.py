@@ -29,7 +29,7 @@ repositories:
 packages: {{install: [{packages}]}}
 kernel: {{arguments: [console=ttyS0]}}
 disk: {{size_mib: 4096}}
-certification: {{policies: [ccsp]}}
+certification: {{policies: [ccsp], targets: []}}
 """
 # No recipe is built whose image nothing could boot.
 LOADER = "grub2-pc"

@@ -17,6 +17,7 @@ from builder.publish.licence import guard
 from builder.recipe.model import Plan
 from certification import catalogue, policy
 from certification.certificate import Certificate, read, verify
+from certification.model import POLICY_OF_TARGET
 
 __all__ = ["Certified", "Identity", "check", "must_satisfy"]
 
@@ -136,7 +137,7 @@ def must_satisfy(proof: Certificate, policies: tuple[str, ...], *, where: Path) 
 def _asked(plan: Plan) -> tuple[str, ...]:
     """What the plan names, and what the places take where its image is meant to run."""
     chosen = plan.certification
-    return tuple(dict.fromkeys((*chosen.policies, *map(policy.of_target, chosen.targets))))
+    return tuple(dict.fromkeys((*chosen.policies, *(POLICY_OF_TARGET[target] for target in chosen.targets))))
 
 
 @cache

@@ -24,9 +24,9 @@ from builder.recipe import Plan, find, load, names, plan
 from builder.stages import run_stage
 from builder.vm.firmware import Firmware
 from builder.workspace import Artefacts, Workspace
-from certification import catalogue, policy
+from certification import catalogue
 from certification.evidence import EvidenceLog
-from certification.model import RunRecord, Subject, View
+from certification.model import POLICY_OF_TARGET, RunRecord, Subject, View
 from certification.observe import give_up
 
 
@@ -167,7 +167,7 @@ def test_every_recipe_is_judged_by_the_policies_of_its_targets() -> None:
     for recipe in map(load, map(find, names())):
         major = recipe.context.release.partition(".")[0]
         chosen = plan(recipe, version=f"{major}.20261122.0", source_date_epoch=0).certification
-        assert {policy.of_target(target) for target in chosen.targets} <= set(chosen.policies)
+        assert {POLICY_OF_TARGET[target] for target in chosen.targets} <= set(chosen.policies)
 
 
 @pytest.mark.parametrize("firmware", [("uefi",), ("uefi", "bios"), ("uefi", "uefi-secure", "bios")])

@@ -26,6 +26,7 @@ RULES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     content.idle_removals,
     content.waivers_present,
     content.policies_exist,
+    content.targets_are_judged,
     supply.one_pin_for_a_key,
     supply.system_is_pinned,
     machine.security_type,

@@ -12,6 +12,7 @@ from builder.recipe.merge import Item, Tree, leaves
 from builder.recipe.model import Origin
 from builder.recipe.violations import did_you_mean
 from builder.workspace import PROJECT
+from certification.model import POLICY_OF_TARGET
 
 __all__ = [
     "gallery_name",
@@ -21,6 +22,7 @@ __all__ = [
     "policies_exist",
     "services_at_odds",
     "signatures_are_checked",
+    "targets_are_judged",
     "waivers_present",
 ]
 
@@ -96,6 +98,20 @@ def policies_exist(subject: Subject) -> Iterator[Finding]:
                 f"there is no policy {policy!r}",
                 "certification would stop after the long part of the work",
                 did_you_mean(policy, known),
+            )
+
+
+def targets_are_judged(subject: Subject) -> Iterator[Finding]:
+    """HM128: where the image is meant to run, it is judged by the policy of that place."""
+    chosen = subject.plan.certification
+    for target in chosen.targets if chosen.policies else ():
+        if (policy := POLICY_OF_TARGET[target]) not in chosen.policies:
+            yield subject.error(
+                "HM128",
+                subject.recipe.where("certification", "policies"),
+                f"the image is meant for {target}, and the policy {policy} isn't among its policies",
+                "the certificate would not say whether it runs there",
+                f"add {policy} to certification.policies, or name targets without {target}",
             )
 
 

@@ -16,7 +16,7 @@ repositories:
     baseurl: https://example.invalid/$releasever/$major/$basearch
     key: keys/KEY
     fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
-certification: {policies: [ccsp]}
+certification: {policies: [ccsp, azure-marketplace, hyperv-on-premises]}
 """
 
 BASE = """
