@@ -12,6 +12,7 @@ from builder import log
 from builder.errors import HallmarkError
 from builder.gallery import definition, managed, version
 from builder.gallery.address import GalleryAddress, Region
+from builder.gallery.arm import explained
 from builder.gallery.proven import prove
 from builder.gallery.version import Source, Watch
 from builder.publish import licence, tags
@@ -50,7 +51,8 @@ def publish(
     """Offer a published release in a gallery, and write that into its record.
 
     Run again, it goes on where a killed run stopped; when all is done it only makes sure of that. The gallery
-    only takes a blob that is as it was verified; one that was touched since is read back first.
+    only takes a blob that is as it was verified; one that was touched since is read back first. One that was
+    changed while the gallery copied it leaves nothing there.
 
     :raises HallmarkError: the release is in no Azure storage account or was withdrawn, its blob is gone or
         was changed, its certificate doesn't hold or proves nothing that a gallery asks for, or a service
@@ -118,6 +120,7 @@ def publish(
             end_of_life=offer.end_of_life,
             managed_images=tuple(images),
         )
+        release = _made_of_the_release(client, offer, made, release, artefacts)
         # After each one: a kill leaves a record of what is there.
         release = _recorded(release, made, artefacts.release)
     return release
@@ -174,6 +177,33 @@ def _verified(release: Release, place: Location, artefacts: Artefacts) -> Releas
     after = release.model_copy(update={"locations": locations})
     after.write(artefacts.release)
     return after
+
+
+def _made_of_the_release(
+    client: ComputeManagementClient,
+    offer: Offer,
+    made: GalleryVersion,
+    release: Release,
+    artefacts: Artefacts,
+) -> Release:
+    """The blob is still the release's, so what was copied from it since it was looked at is, too.
+
+    :raises HallmarkError: it was changed meanwhile, or can't be looked at; nothing that is new stays.
+    """
+    try:
+        return _verified(release, _blob(release, artefacts.release), artefacts)
+    except HallmarkError:
+        known = {id for item in release.galleries for id in (item.id, *item.managed_images)}
+        with explained("delete what may be made of other bytes", made.id):
+            for image in (image for image in made.managed_images if image not in known):
+                log.warn(f"deleted, as nobody knows any more what it was made of: {image}")
+                client.images.begin_delete(offer.gallery.group, image.rpartition("/")[2]).result()
+            if made.id not in known:
+                log.warn(f"deleted, as nobody knows any more what it was made of: {made.id}")
+                client.gallery_image_versions.begin_delete(
+                    offer.gallery.group, offer.gallery.name, made.definition, release.version
+                ).result()
+        raise
 
 
 def _account(offer: Offer, place: Location) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from azure.mgmt.compute import ComputeManagementClient
 from azure.storage.blob import ContainerClient
-from fake_arm import FakeArm
+from fake_arm import FakeArm, Json
 from gallery_support import Go, Make, publishing
 
 from builder.errors import HallmarkError
@@ -75,6 +77,26 @@ def test_a_gallery_takes_only_what_was_verified(
     with monkeypatch.context() as patch:
         patch.setattr(mark, "_compare", None)
         assert go(artefacts, managed_images=True) == release
+    # Overwritten while the gallery copies it: what was made of it is gone, and made again of the right bytes.
+    copies = re.compile(r"/versions/|compute/images/")
+    fake.resources = {key: value for key, value in fake.resources.items() if not copies.search(key)}
+    put = fake._put
+
+    def overwritten(path: str, kind: tuple[str, ...], body: Json) -> tuple[int, Json, Json]:
+        if kind[-1] == "versions":
+            blob.upload_page(b"x" * 512, offset=20 << 20, length=512)
+        return put(path, kind, body)
+
+    unoffered = release.model_copy(update={"galleries": ()})
+    unoffered.write(artefacts.release)
+    fake._put = overwritten  # type: ignore[method-assign]
+    with pytest.raises(HallmarkError, match="the blob is not the image any more"):
+        go(artefacts, managed_images=True)
+    assert not [key for key in fake.resources if copies.search(key)]
+    assert Release.read(artefacts.release) == unoffered
+    fake._put = put  # type: ignore[method-assign]
+    blob.clear_page(offset=20 << 20, length=512)
+    assert len(go(artefacts, managed_images=True).galleries) == 2
     blob.delete_blob()
     fake.requests.clear()
     refused("the release's blob is gone")
