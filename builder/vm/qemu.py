@@ -36,10 +36,6 @@ _SUFFIXES: dict[str, DiskFormat] = {
     ".img": "raw",
 }
 _FOOTER = 512
-# A service credential that systemd 252 and newer take from the firmware (systemd.exec(5), systemd-sysctl(8)).
-# An emulated processor stands still for longer than the kernel's watchdog waits, from the initramfs on, and
-# that is no fault of the image. Twice this many seconds is a soft lockup.
-_PATIENCE = "io.systemd.credential:sysctl.extra=kernel.watchdog_thresh=60"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +145,6 @@ def arguments(guest: Guest, *, program: str = "qemu-system-x86_64") -> tuple[str
         argv += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
     argv += _disks(guest)
     argv += ["-netdev", _network(guest), "-device", f"virtio-net-pci,netdev=net,mac={guest.mac},romfile="]
-    if guest.accelerator == "tcg":
-        argv += ["-smbios", f"type=11,value={_PATIENCE}"]
     if guest.chassis_asset_tag:
         argv += ["-smbios", f"type=3,asset={guest.chassis_asset_tag}"]
     if guest.kernel is not None:

@@ -45,8 +45,8 @@ def cloud_config(*, user: str, public_key: str, hostname: str, emulated: bool) -
     """The ``#cloud-config`` user data.
 
     :param emulated: the guest has no hardware to run on. It makes an ed25519 host key only, as an RSA key
-        takes 20 to 30 s; its watchdog waits for minutes, for the reason given in builder/vm/qemu.py, also
-        where systemd is too old to be told so by the firmware.
+        takes 20 to 30 s; its watchdog waits for minutes, because on a busy host the guest's processor stands
+        still for longer than the usual 20 s, and that is no fault of the image.
     """
     config: dict[str, object] = {
         "hostname": hostname,

@@ -74,6 +74,8 @@ _EARLY = re.compile(
     r"|(?P<timer>(?<!end )Kernel panic - not syncing: IO-APIC \+ timer)"
     r"|(?P<deaf>BUG: soft lockup - (?:.*\n){1,12}?.*RIP: \S*smp_call_function)"
 )
+# Later the kernel goes on, but has written that down as a fault of its own, and is tainted.
+_STALLED = re.compile(r".*BUG: soft lockup - CPU#.*")
 _PROVISIONED = re.compile(r"Cloud-init v\. \S+ finished at")
 _LOGIN = re.compile(r"^\S+ login: ?", re.MULTILINE)
 
@@ -99,6 +101,7 @@ class SerialLog:
         self.failure: Failure | None = None
         self.login_prompt = False
         self.provisioned = False
+        self.stalled: str | None = None  # what the running kernel said when its processor had stood still
         self._early = True
         self._position = 0
         self._pending = ""
@@ -119,12 +122,17 @@ class SerialLog:
         self._pending = self._pending[-_LONGEST_LINE:]
         # The last line is looked at too, for prompts end without a line feed, but counted once it is
         # complete.
+        started = 0
         for found in _EARLY.finditer(complete + newline):
-            self.kernels += found.lastgroup == "kernel"
+            if found.lastgroup == "kernel":
+                self.kernels += 1
+                self.stalled, started = None, found.end()
             if found.lastgroup in ("kernel", "program"):
                 self._early = found.lastgroup == "kernel"
             elif self._early or found.lastgroup == "timer":
                 self.standstills += 1
+        if stalled := _STALLED.search(complete, started):
+            self.stalled = stalled[0]
         self.login_prompt = self.login_prompt or bool(_LOGIN.search(text))
         self.provisioned = self.provisioned or bool(_PROVISIONED.search(text))
         if self.failure is None:

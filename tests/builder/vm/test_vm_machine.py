@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tiny_guest import EXIT, PAUSE, POWER_OFF, initramfs, kernel, say
@@ -20,6 +22,7 @@ from builder.errors import HallmarkError
 from builder.vm import machine, qemu
 from builder.vm.acceleration import Acceleration, find_kernel
 from builder.vm.firmware import Firmware
+from builder.vm.serial import SerialLog
 from builder.workspace import digest_file
 
 pytestmark = pytest.mark.system
@@ -120,6 +123,42 @@ def test_a_disk_without_boot_loader_is_found_by_either_firmware(
         pytest.fail("an empty disk answered by ssh")
     assert time.monotonic() - began < 120
     assert digest_file(image) == before
+
+
+class _Stalled:
+    """A machine that came up, although its emulator stood still meanwhile."""
+
+    serial = Path("serial")
+
+    def __init__(self, log: Path) -> None:
+        log.write_text(
+            "Linux version 6.1\n[ 100.9] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [x:1]\n"
+        )
+        self.watch = SerialLog(log)
+
+    def wait_for_ssh(self, *, deadline: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("kind", "machines"), [("tcg", 2), ("kvm", 1)])
+def test_where_the_emulator_stood_still_another_machine_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["tcg", "kvm"], machines: int
+) -> None:
+    made: list[_Stalled] = []
+
+    @contextmanager
+    def start(*arguments: object, **options: object) -> Iterator[_Stalled]:
+        made.append(_Stalled(tmp_path / "log"))
+        yield made[-1]
+
+    monkeypatch.setattr(machine, "start", start)
+    chosen = Acceleration(kind, "the test's choice")
+    place = tmp_path / "image.vhd"
+    with machine.boot(
+        place, firmware="bios", work=tmp_path, logs=tmp_path, acceleration=chosen, shutdown=0
+    ) as up:
+        assert up is made[-1]  # type: ignore[comparison-overlap]
+    assert len(made) == machines
 
 
 def test_a_killed_hallmark_leaves_no_guest(tmp_path: Path) -> None:

@@ -56,10 +56,6 @@ def test_accelerators_choose_their_processor() -> None:
     emulated, accelerated = qemu.arguments(guest()), qemu.arguments(guest(accelerator="kvm"))
     assert after(emulated, "-accel") == ["tcg,thread=multi"] and after(emulated, "-cpu") == ["Haswell-noTSX"]
     assert after(accelerated, "-accel") == ["kvm"] and after(accelerated, "-cpu") == ["host"]
-    # An emulated guest's watchdog is told to be patient; one that runs on hardware is left as it is.
-    (told,) = after(emulated, "-smbios")
-    assert told.startswith("type=11,value=io.systemd.credential:sysctl.extra=kernel.watchdog_thresh=")
-    assert "-smbios" not in accelerated
 
 
 def test_uefi_gets_two_flash_chips_of_which_the_code_is_read_only() -> None:

@@ -98,6 +98,19 @@ def test_a_processor_that_never_answers_is_the_fault_of_the_emulator(
     assert watch.standstills == counted
 
 
+def test_a_processor_that_stood_still_is_remembered_until_the_next_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    stuck = "[  100.996279] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [modprobe:552]"
+    path.write_bytes(BOOT + f"[ 1.2] Run /init as init process\r\n{stuck}\r\nmore\r\n".encode())
+    watch = SerialLog(path)
+    assert watch.poll() is None and watch.standstills == 0
+    assert watch.stalled == stuck
+    with path.open("ab") as stream:
+        stream.write(BOOT)
+    watch.poll()
+    assert watch.stalled is None
+
+
 def test_a_message_that_arrives_in_pieces_is_found_once(tmp_path: Path) -> None:
     path = tmp_path / "serial"
     watch = SerialLog(path)
