@@ -193,16 +193,17 @@ def _made_of_the_release(
     try:
         return _verified(release, _blob(release, artefacts.release), artefacts)
     except HallmarkError:
-        known = {id for item in release.galleries for id in (item.id, *item.managed_images)}
+        known = {name for item in release.galleries for name in (item.id, *item.managed_images)}
+        new = [name for name in (*made.managed_images, made.id) if name not in known]
         with explained("delete what may be made of other bytes", made.id):
-            for image in (image for image in made.managed_images if image not in known):
-                log.warn(f"deleted, as nobody knows any more what it was made of: {image}")
-                client.images.begin_delete(offer.gallery.group, image.rpartition("/")[2]).result()
-            if made.id not in known:
-                log.warn(f"deleted, as nobody knows any more what it was made of: {made.id}")
-                client.gallery_image_versions.begin_delete(
-                    offer.gallery.group, offer.gallery.name, made.definition, release.version
-                ).result()
+            for name in new:
+                log.warn(f"deleted, as nobody knows any more what it was made of: {name}")
+                if name == made.id:
+                    client.gallery_image_versions.begin_delete(
+                        offer.gallery.group, offer.gallery.name, made.definition, release.version
+                    ).result()
+                else:
+                    client.images.begin_delete(offer.gallery.group, name.rpartition("/")[2]).result()
         raise
 
 
