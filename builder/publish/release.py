@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import HallmarkError
+from builder.publish.tags import State
 from builder.recipe.model import Architecture, Generation, Licence, OutputFormat, Visibility
 from builder.workspace import atomic_file
 from certification.certificate import Certificate
@@ -30,7 +31,6 @@ __all__ = [
     "whoami",
 ]
 
-State = Literal["staged", "released", "deprecated", "withdrawn"]
 #: How much of the destination was compared with the file afterwards.
 Readback = Literal["full", "sampled"]
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from builder.publish.release import State
-from builder.recipe.model import Plan
+if TYPE_CHECKING:
+    # An upload needs the tags only; the models of plans are larger than all that it needs.
+    from builder.recipe.model import Plan
 
-__all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "channel", "expiry", "of", "renewed"]
+__all__ = ["BUILD", "CHANNEL", "EXPIRES", "RECIPE", "VERSION", "State", "channel", "expiry", "of", "renewed"]
+
+#: What a release is to its consumers; the record and the tags say it.
+State = Literal["staged", "released", "deprecated", "withdrawn"]
 
 RECIPE = "hallmark_recipe"
 VERSION = "hallmark_version"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from builder.publish.parcel import Parcel
 from builder.publish.ranges import puts
 from builder.publish.retry import PATIENCE, Retry
 from builder.publish.upload import verify
+from builder.run import run
 from builder.workspace import digest_file
 
 
@@ -40,6 +42,12 @@ def test_a_request_waits_as_long_as_it_is_asked_to(
     answer = SimpleNamespace(headers={"Retry-After": asked} if asked else {})
     settings = {"count": count, "history": [SimpleNamespace(http_response=answer)]}
     assert least <= Retry(pause=1).get_backoff_time(settings) <= most
+
+
+def test_an_upload_needs_no_models() -> None:
+    """What recipes and certificates are checked with takes more memory than an upload."""
+    program = "import sys, builder.publish.blob; print(*{'pydantic', 'yaml'} & {*sys.modules})"
+    assert run([sys.executable, "-c", program], timeout=60).stdout.split() == []
 
 
 def test_progress_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
