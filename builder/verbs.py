@@ -212,7 +212,7 @@ def publish(options: argparse.Namespace, workspace: Workspace) -> int:
     from builder.built import existing
     from builder.release import publish_stage
 
-    artefacts, plan = existing(workspace, options.recipe, version=options.version)
+    artefacts, plan = existing(workspace, options.recipe, version=options.version, certified=True)
     with workspace.lock(plan.recipe):
         _table(
             [
