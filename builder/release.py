@@ -64,7 +64,7 @@ def publish_stage(
             plan=plan,
             destination=destination,
             readback=readback,
-            public_key=keys.ensure(key_directory()).public,
+            public_key=keys.pair_in(key_directory()).public,
             workspace=workspace,
         )
     state: Literal["done", "up to date"] = (
@@ -82,7 +82,7 @@ def change_state(
     """
     from builder.publish import states
 
-    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    actor = states.Actor.of(why=why, who=who, public_key=keys.pair_in(key_directory()).public)
     with workspace.lock(recipe), log.step(f"{recipe} {version or ''}".strip() + f": {state}"):
         states.change(workspace, recipe, state, version=version, actor=actor)
     catalog_stage(workspace)
@@ -95,7 +95,7 @@ def rollback(workspace: Workspace, channel: str, *, to: str | None, why: str, wh
     """
     from builder.publish import states
 
-    actor = states.Actor.of(why=why, who=who, public_key=keys.ensure(key_directory()).public)
+    actor = states.Actor.of(why=why, who=who, public_key=keys.pair_in(key_directory()).public)
     with workspace.lock(channel), log.step(f"roll {channel} back"):
         target, _ = states.rollback(workspace, channel, to=to, actor=actor)
     catalog_stage(workspace)
@@ -136,7 +136,7 @@ def offer(
         log.step(f"offer in {wanted.gallery}"),
         arm.connect(wanted.gallery.subscription) as client,
     ):
-        key = keys.ensure(key_directory()).public
+        key = keys.pair_in(key_directory()).public
         publish_to_gallery(client, artefacts, wanted, public_key=key, now=datetime.now(UTC))
     catalog_stage(workspace)
 

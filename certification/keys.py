@@ -21,7 +21,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 from builder.errors import HallmarkError
 from builder.workspace import atomic_file
 
-__all__ = ["KeyPair", "ensure", "load_public", "public_half"]
+__all__ = ["KeyPair", "ensure", "load_public", "pair_in", "public_half"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def ensure(directory: Path) -> KeyPair:
     :raises HallmarkError: the directory can't be written, a key can't be read or is none, the two don't
         belong together, or only the public half is there.
     """
-    pair = _pair(directory)
+    pair = pair_in(directory)
     if pair.private.exists():
         private = _load_private(pair.private)
         if pair.public.exists():
@@ -89,7 +89,7 @@ def public_half(directory: Path) -> Path:
 
     :raises HallmarkError: there is none.
     """
-    public = _pair(directory).public
+    public = pair_in(directory).public
     if not public.exists():
         raise HallmarkError(
             "this machine has no key to check certificates with",
@@ -110,7 +110,7 @@ def load_public(path: Path) -> SSlibKey:
         raise HallmarkError(
             f"the public key can't be read: {error.strerror}",
             where=path,
-            hint="give the key of whoever issued the certificate with --key",
+            hint="bring the key of whoever issued the certificate there, or give it with --key",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise HallmarkError("this is no public key in PEM form", where=path) from None
@@ -119,7 +119,8 @@ def load_public(path: Path) -> SSlibKey:
     return SSlibKey.from_crypto(key)
 
 
-def _pair(directory: Path) -> KeyPair:
+def pair_in(directory: Path) -> KeyPair:
+    """The places of a pair in ``directory``, whether it is there or not."""
     return KeyPair(directory / "certificate-key.pem", directory / "certificate-key.pub.pem")
 
 

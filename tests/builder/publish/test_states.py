@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -219,20 +218,32 @@ def test_the_catalog_tells_it(space: Workspace, line: list[Artefacts], act: Act)
 
 
 def test_the_command_line(
-    space: Workspace, sample_plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    space: Workspace,
+    sample_plan: Plan,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the key of this machine, and its clock."""
-    pair = keys.ensure(Path(os.environ["HALLMARK_KEY_DIR"]))
+    """With the clock of this machine, and the key: nothing is signed, so its public half is enough."""
+    monkeypatch.setenv("HALLMARK_KEY_DIR", str(tmp_path / "keys"))
+    pair = keys.ensure(tmp_path / "keys")
     now = datetime.now(NOW.tzinfo).replace(microsecond=0)
     artefacts = build(space, sample_plan, pair, judged=now - timedelta(minutes=1))
     publish(artefacts, destination=(tmp_path / "s").as_uri(), public_key=pair.public, workspace=space)
     words = ["--build-dir", str(space.build), "--cache-dir", str(space.cache)]
+    pair.private.unlink()
+    public = pair.public.rename(tmp_path / "elsewhere")
+    assert main(["promote", "sample-9", "--why", "tested", *words]) == 1
+    assert "the public key can't be read" in capsys.readouterr().err
+    public.rename(pair.public)
     assert main(["promote", "sample-9", "--why", "tested", "--who", "anna", *words]) == 0
     assert main(["promote", "sample-9", "--why", " ", *words]) == 1
     assert "a change of state needs a reason" in capsys.readouterr().err
     assert main(["rollback", "sample-9", "--why", "bad", *words]) == 1
     assert "no release before" in capsys.readouterr().err
-    assert main(["withdraw", "sample-9", "--why", "bad", *words]) == 0
+    pair.public.unlink()
+    assert main(["withdraw", "sample-9", "--why", "bad", *words]) == 0  # that waits for no key
+    assert list((tmp_path / "keys").iterdir()) == []
     release = Release.read(artefacts.release)
     assert [(item.state, item.why) for item in release.history[1:]] == [
         ("released", "tested"),
