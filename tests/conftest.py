@@ -92,7 +92,8 @@ def library_image(
 ) -> Artefacts:
     """The recipe for a library, built; its filesystems go through libguestfs.
 
-    All its tests live in one file, because a build that runs already is an error for a second process.
+    Of the tests that run side by side, one file alone may use it: a build that runs already is an error for
+    a second process.
     """
     from builder.pipeline import Pipeline
 
